@@ -1,0 +1,1 @@
+"""Latte Studio's engine: prompts to short videos with Latte, the latent diffusion transformer."""

@@ -1,0 +1,1 @@
+"""Package latte_core.diffusion."""
