@@ -1,1 +1,1 @@
-"""Package latte_core.components."""
+"""The parts around the network: text encoder, autoencoder, preview."""
