@@ -1,1 +1,1 @@
-"""Package latte_core.diffusion."""
+"""Schedulers, guidance and the training loss."""

@@ -1,1 +1,1 @@
-"""Package latte_core.engine."""
+"""The engine: a request in, events out, one thread around the model."""

@@ -1,0 +1,109 @@
+"""Samplers by name, as diffusers' schedulers. One object is made per request.
+
+A scheduler's config comes from the model folder (betas, prediction type, spacing), so that a
+name means the same thing as `Class.from_config(pipeline.scheduler.config)` in plain diffusers.
+Importing this module needs neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from latte_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+LEARNED_VARIANCE = ("learned", "learned_range")
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """A diffusers class, the options that we set on top of the folder's config, and a label.
+
+    `reads_variance` says that the class can use a learned variance; from all others it is kept.
+    """
+
+    class_name: str
+    label: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    reads_variance: bool = False
+
+
+SCHEDULERS: dict[str, SchedulerSpec] = {
+    "ddim": SchedulerSpec("DDIMScheduler", "DDIM, the reference"),
+    "ddpm": SchedulerSpec("DDPMScheduler", "DDPM, many steps", reads_variance=True),
+    "dpm++2m": SchedulerSpec("DPMSolverMultistepScheduler", "DPM-Solver++ 2M, 20 to 25 steps"),
+    "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC, 12 to 15 steps"),
+    "euler": SchedulerSpec("EulerDiscreteScheduler", "Euler"),
+    "euler-a": SchedulerSpec("EulerAncestralDiscreteScheduler", "Euler with fresh noise"),
+    "heun": SchedulerSpec("HeunDiscreteScheduler", "Heun, two model calls a step"),
+    # The four-call Runge-Kutta start needs at least four steps and gains nothing after ten.
+    "pndm": SchedulerSpec(
+        "PNDMScheduler", "PNDM", options=MappingProxyType({"skip_prk_steps": True})
+    ),
+    "deis": SchedulerSpec("DEISMultistepScheduler", "DEIS"),
+    "kdpm2-a": SchedulerSpec(
+        "KDPM2AncestralDiscreteScheduler", "KDPM2 with fresh noise, two model calls a step"
+    ),
+}
+
+
+def make_scheduler(name: str, scheduler_config: Mapping[str, Any]) -> Any:
+    """Make the diffusers scheduler `name` for a folder's scheduler_config.json.
+
+    Raises ConfigError for an unknown name or a config that the class refuses.
+    """
+    import diffusers
+
+    if name not in SCHEDULERS:
+        raise ConfigError(f"scheduler is {name!r}, but must be one of: {', '.join(SCHEDULERS)}.")
+    spec = SCHEDULERS[name]
+    config = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
+    config.update(spec.options)
+    if config.get("variance_type") in LEARNED_VARIANCE and not spec.reads_variance:
+        del config["variance_type"]
+    try:
+        return getattr(diffusers, spec.class_name).from_config(config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ConfigError(f"The model's scheduler config does not suit {name}: {error}") from error
+
+
+def reads_variance(scheduler: Any) -> bool:
+    """Whether this scheduler object wants the model's variance channels beside its prediction."""
+    return scheduler.config.get("variance_type") in LEARNED_VARIANCE
+
+
+def predict_x0(
+    prediction: Tensor,
+    model_input: Tensor,
+    timestep: Tensor | float,
+    alphas_cumprod: Tensor,
+    prediction_type: str,
+) -> Tensor:
+    """The picture that the model has in mind at this step.
+
+    prediction and model_input (B, C, F, h, w): the model's output without variance channels, and
+    the latents exactly as the model saw them. Samplers that work in units of sigma divide their
+    latents by sqrt(1 + sigma^2) for the model, so the model's input is variance preserving
+    with every sampler and one formula serves all. Fractional timesteps interpolate linearly.
+    """
+    position = float(timestep)
+    low = min(max(int(position), 0), len(alphas_cumprod) - 1)
+    high = min(low + 1, len(alphas_cumprod) - 1)
+    part = min(max(position - low, 0.0), 1.0)
+    alpha = (1 - part) * float(alphas_cumprod[low]) + part * float(alphas_cumprod[high])
+    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    if prediction_type == "epsilon":
+        return (model_input - noise * prediction) / signal
+    if prediction_type == "v_prediction":
+        return signal * model_input - noise * prediction
+    if prediction_type == "sample":
+        return prediction
+    raise ConfigError(
+        f"prediction_type is {prediction_type!r}, but must be epsilon, v_prediction or sample."
+    )

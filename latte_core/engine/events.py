@@ -1,0 +1,104 @@
+"""What an engine says while it works, and what it hands over. Numpy only, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from latte_core.checkpoints import Defaults
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A part of the model is being read. `fraction` is the share done, None if unknown."""
+
+    stage: str
+    message: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The prompt is encoded. `unknown_words` are those that a closed vocabulary lacks."""
+
+    tokens: int
+    unknown_words: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One denoising step is done; index 0 comes before the first and shows the seed's noise.
+
+    preview uint8 (F, h, w, 3) and stills uint8 (I, h, w, 3) show the model's present estimate of
+    the final picture, one pixel a latent. `seconds` is this step's duration, `eta_s` the time
+    that the remaining steps should take, None until two steps were timed.
+    """
+
+    index: int
+    total: int
+    preview: NDArray[np.uint8]
+    stills: NDArray[np.uint8]
+    seconds: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """`index` of `total` frames (stills included) are turned into pixels."""
+
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """What came out.
+
+    frames uint8 (F, H, W, 3): the clip, or the first still in mode image; stills: uint8
+    (H, W, 3) each. latents and initial_latents (unit noise) are float32 (1, C, F, h, w) of the
+    clip, or of the stills along the frame axis in mode image. timings are seconds by stage;
+    recipe is JSON-able and makes the same video again.
+    """
+
+    frames: NDArray[np.uint8]
+    stills: tuple[NDArray[np.uint8], ...]
+    latents: NDArray[np.float32]
+    initial_latents: NDArray[np.float32]
+    seed: int
+    fps: int
+    timings: dict[str, float]
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of a job that ran to its end."""
+
+    generation: Generation
+
+
+Event: TypeAlias = Loading | Encoded | Step | Decoding | Finished
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is made of: for the page, the command line and recipes.
+
+    `plan` is a sentence with sizes in GiB; `max_frames` the longest clip; `card` the model's own
+    description from its manifest, {} if it has none.
+    """
+
+    model: str
+    model_hash: str
+    device: str
+    plan: str
+    defaults: Defaults
+    schedulers: tuple[str, ...]
+    modes: tuple[str, ...]
+    max_frames: int
+    card: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,216 @@
+"""What a caller may ask for, and the only place where it is checked.
+
+Page, API and command line all build a `GenerationRequest`; once it exists, every value is known
+to be of the right type and inside its limits. Needs neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import unicodedata
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from latte_core.diffusion.schedulers import SCHEDULERS
+from latte_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from latte_core.checkpoints import Defaults
+
+Mode = Literal["video", "image", "joint"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+MAX_PROMPT_CHARS = 300
+MAX_SEED = 2**32 - 1
+MAX_IMAGES = 8
+SIZE_MULTIPLE = 16  # eight pixels a latent, two latents a patch
+WHOLE_LIMITS = {
+    "num_images": (0, MAX_IMAGES),
+    "seed": (0, MAX_SEED),
+    "num_inference_steps": (1, 250),
+    "num_frames": (1, 64),
+    "height": (32, 1024),
+    "width": (32, 1024),
+}
+GUIDANCE_LIMITS = (1.0, 30.0)
+# Latte-1's full clip at the 250 steps of the paper's samples: frames x height x width x steps.
+MAX_WORK = 16 * 512 * 512 * 250
+DEFAULT_STILLS = {"video": 0, "image": 1, "joint": 4}
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One thing to generate. None stands for the model's own default (a fresh one for the seed).
+
+    Modes: `video` is a clip, `image` is `num_images` stills (1 if 0), `joint` is a clip and
+    `num_images` stills (4 if 0) in one pass. Still i starts from the noise of frame i of the
+    clip of `num_frames` frames with the same seed, in both modes.
+    Raises RequestError, which names the field, for any value outside its limits.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    mode: Mode = "video"
+    num_images: int = 0
+    seed: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            "prompt": _text("prompt", self.prompt, minimum=1),
+            "negative_prompt": _text("negative_prompt", self.negative_prompt, minimum=0),
+            "mode": _choice("mode", self.mode, MODES),
+            "num_images": _whole("num_images", self.num_images),
+        }
+        for name in ("seed", "num_inference_steps", "num_frames", "height", "width"):
+            value = getattr(self, name)
+            checked[name] = None if value is None else _whole(name, value)
+        if self.guidance_scale is not None:
+            checked["guidance_scale"] = _guidance(self.guidance_scale)
+        if self.scheduler is not None:
+            checked["scheduler"] = _choice("scheduler", self.scheduler, tuple(SCHEDULERS))
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        self._check_together()
+
+    def resolve(self, defaults: Defaults, max_frames: int | None = None) -> GenerationRequest:
+        """Fill every None: the seed with a fresh one, the rest from the model's defaults.
+
+        `max_frames` is the longest clip that the model was made for.
+        """
+        filled = replace(
+            self,
+            num_images=self.num_images or DEFAULT_STILLS[self.mode],
+            seed=secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed,
+            num_inference_steps=self.num_inference_steps or defaults.num_inference_steps,
+            guidance_scale=self.guidance_scale or defaults.guidance_scale,
+            num_frames=self.num_frames or defaults.num_frames,
+            height=self.height or defaults.height,
+            width=self.width or defaults.width,
+            scheduler=self.scheduler or defaults.scheduler,
+        )
+        longest = defaults.num_frames if max_frames is None else max_frames
+        if filled.num_frames is not None and filled.num_frames > longest:
+            raise RequestError(
+                "num_frames",
+                f"num_frames is {filled.num_frames}, but this model makes clips of 1 to {longest} "
+                "frames: choose a number in that range.",
+            )
+        return filled
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, JSON-able."""
+        return asdict(self)
+
+    def _check_together(self) -> None:
+        """Limits that involve more than one field."""
+        if self.mode == "video" and self.num_images:
+            raise RequestError(
+                "num_images",
+                f"num_images is {self.num_images}, but mode video makes no stills: leave it at 0 "
+                "or choose mode image or joint.",
+            )
+        stills = self.num_images or DEFAULT_STILLS[self.mode]
+        if self.mode == "joint" and self.num_frames is not None and stills > self.num_frames:
+            raise RequestError(
+                "num_images",
+                f"num_images is {stills}: stills cannot start from the first frames of a clip of "
+                f"{self.num_frames}: ask for at most {self.num_frames} stills or more frames.",
+            )
+        clip = 0 if self.mode == "image" else self.num_frames or 1
+        work = (clip + stills) * (self.height or 32) * (self.width or 32)
+        work *= self.num_inference_steps or 1
+        # The stills of joint mode come on top of the largest clip that is allowed.
+        allowed = MAX_WORK + (MAX_WORK * MAX_IMAGES // 16 if stills else 0)
+        if work > allowed:
+            raise RequestError(
+                "num_inference_steps",
+                f"Frames x height x width x steps is {work:,}, the limit is {allowed:,}: "
+                "lower the steps, the size or the number of frames.",
+            )
+
+
+def _text(field: str, value: Any, minimum: int) -> str:
+    if not isinstance(value, str):
+        raise RequestError(field, f"{field} must be text, not {_shown(value)}.")
+    too_long = f"{field} has {{count:,}} characters, the limit is {MAX_PROMPT_CHARS}: shorten it."
+    if len(value) > 16 * MAX_PROMPT_CHARS:  # spares the normalisation of a megabyte
+        raise RequestError(field, too_long.format(count=len(value)))
+    text = unicodedata.normalize("NFC", value).strip()
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise RequestError(
+                field,
+                f"{field} holds the control character U+{ord(character):04X}: remove it "
+                "(a line break counts as one).",
+            )
+    if len(text) > MAX_PROMPT_CHARS:
+        raise RequestError(field, too_long.format(count=len(text)))
+    if len(text) < minimum:
+        raise RequestError(
+            field, f"{field} is empty: describe the video in 1 to {MAX_PROMPT_CHARS} characters."
+        )
+    return text
+
+
+def _choice(field: str, value: Any, options: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in options:
+        raise RequestError(
+            field, f"{field} is {_shown(value)}, but must be one of: {', '.join(options)}."
+        )
+    return value
+
+
+def _number(field: str, value: Any, wanted: str) -> float | int:
+    """A finite real number that is not a bool; numpy numbers count."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise RequestError(field, f"{field} must be {wanted}, not {_shown(value)}.")
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(number, float) and not math.isfinite(number):
+        raise RequestError(field, f"{field} must be {wanted}, not {number}.")
+    return number
+
+
+def _whole(field: str, value: Any) -> int:
+    low, high = WHOLE_LIMITS[field]
+    wanted = f"a whole number from {low} to {high}"
+    number = _number(field, value, wanted)
+    if number != int(number) or not low <= number <= high:
+        raise RequestError(field, f"{field} is {_shown(number)}, but must be {wanted}.")
+    if field in ("height", "width") and number % SIZE_MULTIPLE:
+        below = int(number) // SIZE_MULTIPLE * SIZE_MULTIPLE
+        raise RequestError(
+            field,
+            f"{field} is {_shown(number)}, but must be a multiple of {SIZE_MULTIPLE}: "
+            f"take {below} or {below + SIZE_MULTIPLE}.",
+        )
+    return int(number)
+
+
+def _guidance(value: Any) -> float:
+    low, high = GUIDANCE_LIMITS
+    wanted = f"a number from {low:g} to {high:g}"
+    number = _number("guidance_scale", value, wanted)
+    if not low <= number <= high:
+        raise RequestError(
+            "guidance_scale", f"guidance_scale is {_shown(number)}, but must be {wanted}."
+        )
+    return float(number)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short, whatever it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
+        return "a number of more than 20 digits"
+    if isinstance(value, (int, float, bool)) or value is None:
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else value[:40] + "…")
+    return f"a {type(value).__name__}"

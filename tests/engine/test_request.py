@@ -1,0 +1,198 @@
+"""Every field of a request against hostile values; the same object serves page, API and CLI."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from latte_core import GenerationRequest, RequestError
+
+DEFAULTS = SimpleNamespace(
+    num_inference_steps=50,
+    guidance_scale=7.5,
+    num_frames=16,
+    height=512,
+    width=512,
+    fps=8,
+    scheduler="ddim",
+)
+WHOLE = {
+    "num_images": (0, 8),
+    "seed": (0, 2**32 - 1),
+    "num_inference_steps": (1, 250),
+    "num_frames": (1, 64),
+    "height": (32, 1024),
+    "width": (32, 1024),
+}
+NOT_NUMBERS = [
+    True,
+    False,
+    "50",
+    b"50",
+    "",
+    [],
+    [4],
+    {},
+    {"path": "/etc/passwd"},
+    object(),
+    math.nan,
+    math.inf,
+    -math.inf,
+    50.7,
+    0.5,
+    10**400,
+    -(10**400),
+    1e308,
+    1j,
+    np.float32("nan"),
+    np.array([1, 2]),
+]
+
+
+def refused(**fields):
+    with pytest.raises(RequestError) as caught:
+        GenerationRequest(**{"prompt": "a cow", **fields})
+    message = str(caught.value)
+    assert caught.value.field in fields
+    assert caught.value.field in message
+    assert len(message) < 300
+    return message
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("field", WHOLE)
+def test_whole_number_fields_refuse_other_things(field, value):
+    refused(**{"mode": "joint", field: value})
+
+
+@pytest.mark.parametrize("field,limits", WHOLE.items())
+def test_whole_number_fields_keep_their_limits(field, limits):
+    low, high = limits
+    for value in (low, high):
+        request = GenerationRequest("a cow", mode="image", **{field: value})
+        assert getattr(request, field) == value
+    for value in (low - 1, high + 1, -1):
+        message = refused(mode="image", **{field: value})
+        assert str(low) in message
+        assert str(high) in message
+
+
+def test_whole_numbers_may_come_as_numpy_or_whole_floats():
+    request = GenerationRequest("a cow", seed=np.int64(5), num_inference_steps=20.0)
+    assert (request.seed, request.num_inference_steps) == (5, 20)
+    assert type(request.seed) is int
+    assert type(request.num_inference_steps) is int
+
+
+@pytest.mark.parametrize("value", [0, 0.99, 30.1, -1, True, "7", None.__class__, math.nan, []])
+def test_guidance_refuses_values_outside(value):
+    assert "from 1 to 30" in refused(guidance_scale=value)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, 7.5, 30, np.float64(4.5)])
+def test_guidance_is_a_float(value):
+    assert type(GenerationRequest("a cow", guidance_scale=value).guidance_scale) is float
+
+
+@pytest.mark.parametrize("field", ["height", "width"])
+def test_sizes_are_multiples_of_sixteen_and_the_neighbours_are_named(field):
+    message = refused(**{field: 100})
+    assert "96 or 112" in message
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        5,
+        ["a cow"],
+        b"a cow",
+        "x" * 301,
+        "x" * 10**6,
+        "a\0cow",
+        "a\ud800cow",
+        "a\ncow",
+        "\x1b[31m",
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_text_fields_refuse(field, value):
+    message = refused(**{field: value})
+    assert "x" * 50 not in message
+
+
+@pytest.mark.parametrize("value", ["", "   ", "\n"])
+def test_an_empty_prompt_is_refused(value):
+    assert "empty" in refused(prompt=value)
+    assert GenerationRequest("a cow", negative_prompt=value).negative_prompt == ""
+
+
+def test_prompt_is_normalised_and_stripped():
+    assert GenerationRequest("  cafe\u0301  ").prompt == "caf\u00e9"
+    assert len(GenerationRequest("e\u0301" * 300).prompt) == 300
+
+
+@pytest.mark.parametrize("field", ["mode", "scheduler"])
+@pytest.mark.parametrize("value", ["", "Video", "dpm", 3, ["video"], ["ddim"], "x" * 1000])
+def test_choices_refuse_and_list_the_options(field, value):
+    message = refused(**{field: value})
+    assert "must be one of" in message
+
+
+def test_fields_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GenerationRequest("a cow").seed = 3
+
+
+def test_the_largest_clip_of_latte_1_fits_and_more_does_not():
+    largest = {"num_frames": 16, "height": 512, "width": 512, "num_inference_steps": 250}
+    GenerationRequest("a cow", **largest)
+    GenerationRequest("a cow", mode="joint", num_images=8, **largest)
+    for more in ({"num_frames": 17}, {"height": 528}, {"width": 1024}):
+        assert "the limit is" in _budget(**{**largest, **more})
+
+
+def _budget(**fields):
+    with pytest.raises(RequestError) as caught:
+        GenerationRequest("a cow", **fields)
+    assert caught.value.field == "num_inference_steps"
+    return str(caught.value)
+
+
+def test_video_mode_refuses_stills_and_joint_needs_frames_for_them():
+    assert "mode video makes no stills" in refused(num_images=2)
+    message = refused(mode="joint", num_images=5, num_frames=4)
+    assert "at most 4" in message
+
+
+def test_resolve_fills_everything_and_draws_a_seed():
+    resolved = GenerationRequest("a cow").resolve(DEFAULTS)
+    assert None not in resolved.to_dict().values()
+    assert 0 <= resolved.seed < 2**32
+    assert resolved.num_inference_steps == 50
+    assert resolved.scheduler == "ddim"
+    seeds = {GenerationRequest("a cow").resolve(DEFAULTS).seed for _ in range(20)}
+    assert len(seeds) == 20
+
+
+def test_resolve_keeps_what_was_given():
+    given = GenerationRequest("a cow", "rain", "joint", 2, 0, 7, 1.0, 8, 64, 96, "unipc")
+    assert given.resolve(DEFAULTS) == given
+
+
+@pytest.mark.parametrize("mode,stills", [("video", 0), ("image", 1), ("joint", 4)])
+def test_resolve_knows_the_number_of_stills(mode, stills):
+    assert GenerationRequest("a cow", mode=mode).resolve(DEFAULTS).num_images == stills
+
+
+def test_resolve_refuses_clips_that_the_model_cannot_make():
+    with pytest.raises(RequestError, match="1 to 16 frames") as caught:
+        GenerationRequest("a cow", num_frames=17).resolve(DEFAULTS)
+    assert caught.value.field == "num_frames"
+    with pytest.raises(RequestError, match="stills"):
+        GenerationRequest("a cow", mode="joint").resolve(
+            SimpleNamespace(**{**vars(DEFAULTS), "num_frames": 2})
+        )
