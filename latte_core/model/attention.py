@@ -1,0 +1,105 @@
+"""Attention: one function, over one axis of the tokens at a time or from tokens to the prompt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latte_core.model.layouts import Axis
+from latte_core.model.patches import Split
+from latte_core.model.positions import rotate
+
+
+class Prompt(NamedTuple):
+    """Projected prompt tokens (B, P, L, D) and a mask (B, P, L), True where a token counts.
+
+    P is 1 if one prompt serves all frames, else 1 + images: the video's, then each image's own.
+    """
+
+    tokens: Tensor
+    mask: Tensor | None
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    num_heads: int,
+    mask: Tensor | None = None,
+    rope: Tensor | None = None,
+) -> Tensor:
+    """Scaled dot-product attention; torch picks the back end.
+
+    q (B, S, H*d), k and v (B, L, H*d), mask (B, L) or None -> (B, S, H*d).
+    """
+    q, k, v = (x.unflatten(2, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    if rope is not None:
+        q, k = rotate(q, rope), rotate(k, rope)
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def fold(x: Tensor, axis: Axis) -> Tensor:
+    """Tokens (B, F, N, D) -> (B*F, N, D) for space, (B*N, F, D) for time."""
+    return x.flatten(0, 1) if axis == "space" else x.transpose(1, 2).flatten(0, 1)
+
+
+def unfold(x: Tensor, axis: Axis, batch: int) -> Tensor:
+    """Undo `fold`."""
+    x = x.unflatten(0, (batch, -1))
+    return x if axis == "space" else x.transpose(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention inside a sequence (B, S, D) with heads of width `head_dim`."""
+
+    def __init__(self, hidden_size: int, num_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * num_heads * head_dim)
+        self.proj = nn.Linear(num_heads * head_dim, hidden_size)
+
+    def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Sequences (B, S, D) -> (B, S, D)."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.proj(attention(q, k, v, self.num_heads, rope=rope))
+
+
+class CrossAttention(nn.Module):
+    """Tokens read the prompt. Keys and values are made once per prompt, never once per frame."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.kv = nn.Linear(hidden_size, 2 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, prompt: Prompt, split: Split) -> Tensor:
+        """Tokens (B, F, N, D) -> what they read (B, F, N, D).
+
+        Video and images are read apart, so that images change nothing about the video's sums.
+        """
+        q = self.q(x)
+        k, v = self.kv(prompt.tokens).chunk(2, dim=-1)
+        parts = []
+        if split.video:
+            parts.append(self._read(q[:, : split.video], k[:, :1], v[:, :1], prompt.mask))
+        if split.images:
+            own = slice(None) if k.shape[1] == 1 else slice(-split.images, None)
+            mask = None if prompt.mask is None else prompt.mask[:, own]
+            parts.append(self._read(q[:, split.video :], k[:, own], v[:, own], mask))
+        return self.proj(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+
+    def _read(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries (B, F, N, D) read P prompts (B, P, L, D), where P is 1 or F."""
+        batch, prompts = k.shape[:2]
+        rows = q.reshape(batch * prompts, -1, q.shape[-1])  # (B, F*N, D) or (B*F, N, D)
+        if mask is not None:
+            mask = mask[:, :prompts].flatten(0, 1)
+        out = attention(rows, k.flatten(0, 1), v.flatten(0, 1), self.num_heads, mask)
+        return out.reshape(q.shape)

@@ -1,0 +1,117 @@
+"""One transformer block, built from a `BlockSpec`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latte_core.model.attention import CrossAttention, Prompt, SelfAttention, fold, unfold
+from latte_core.model.conditioning import INJECTIONS, modulations
+from latte_core.model.config import ModelConfig
+from latte_core.model.layouts import Axis, BlockSpec
+from latte_core.model.patches import Split
+
+
+class Context(NamedTuple):
+    """What a block reads beside its tokens.
+
+    `cond` (B, 1 or F, 1, ...) broadcasts over the tokens; `rope` is None with absolute positions.
+    """
+
+    cond: Tensor
+    split: Split
+    prompt: Prompt | None
+    rope: Tensor | None
+
+    def video(self) -> Context:
+        """The same without the images."""
+        return self._replace(
+            cond=self.cond[:, : self.split.video], split=Split(self.split.video, 0)
+        )
+
+
+def modulation_vectors(config: ModelConfig) -> int:
+    """Vectors that a block's modulation yields: three each for attention and MLP.
+
+    Variant 3 has three more if its two attentions are modulated apart.
+    """
+    return 9 if config.variant == 3 and config.chain_modulation == "own" else 6
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a tanh-approximated GELU between them."""
+
+    def __init__(self, hidden_size: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, ratio * hidden_size)
+        self.fc2 = nn.Linear(ratio * hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attend the spec's axes, read the prompt if the spec says so, then the MLP."""
+
+    def __init__(self, config: ModelConfig, spec: BlockSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.images = config.images
+        heads = config.num_heads
+        if spec.join == "sum" and config.sum_heads == "half":
+            heads //= 2
+        width = config.hidden_size
+        self.attn = nn.ModuleDict(
+            {axis: SelfAttention(width, heads, config.head_dim) for axis in spec.axes}
+        )
+        self.cross = CrossAttention(width, config.num_heads) if spec.text else None
+        self.mlp = Mlp(width, config.mlp_ratio)
+        self.modulation = INJECTIONS[config.injection].own(width, modulation_vectors(config))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Tokens (B, F, N, D) -> (B, F, N, D). In bypass, images skip a purely temporal block."""
+        split = context.split
+        if self.spec.axes == ("time",) and self.images == "bypass" and split.images:
+            if not split.video:
+                return x
+            video = self._update(x[:, : split.video], context.video())
+            return torch.cat([video, x[:, split.video :]], dim=1)
+        return self._update(x, context)
+
+    def _update(self, x: Tensor, context: Context) -> Tensor:
+        """The block proper."""
+        *attn, mlp = modulations(self.modulation(context.cond))
+        if self.spec.join == "sum":
+            h = attn[0].pre(x)
+            x = x + attn[0].gate * sum(self._attend(axis, h, context) for axis in self.spec.axes)
+        else:
+            for index, axis in enumerate(self.spec.axes):
+                own = attn[index % len(attn)]  # one set for both axes, or one each
+                x = x + own.gate * self._attend(axis, own.pre(x), context)
+        if self.cross is not None and context.prompt is not None:
+            x = x + self.cross(x, context.prompt, context.split)  # neither normed nor gated
+        return x + mlp.gate * self.mlp(mlp.pre(x))
+
+    def _attend(self, axis: Axis, h: Tensor, context: Context) -> Tensor:
+        """Attend one axis of (B, F, N, D). Along time the video is one sequence per position."""
+        layer, batch, split = self.attn[axis], h.shape[0], context.split
+        if axis == "space":
+            return unfold(layer(fold(h, "space")), "space", batch)
+        parts = []
+        if split.video:
+            sequences = fold(h[:, : split.video], "time")
+            parts.append(unfold(layer(sequences, context.rope), "time", batch))
+        if split.images:
+            stills = h[:, split.video :]
+            parts.append(
+                torch.zeros_like(stills) if self.images == "bypass" else self._alone(layer, stills)
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _alone(self, layer: nn.Module, stills: Tensor) -> Tensor:
+        """Time attention of stills (B, I, N, D), each a sequence of length 1."""
+        return layer(stills.reshape(-1, 1, stills.shape[-1])).reshape(stills.shape)
