@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latte_core.checkpoints.recognise import from_state_dict
     from latte_core.checkpoints.transformer import (
         load_transformer,
         save_transformer,
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "from_state_dict": "recognise",
     "load_transformer": "transformer",
     "save_transformer": "transformer",
     "to_diffusers_state": "transformer",
 }
 
 __all__ = [
+    "from_state_dict",
     "load_transformer",
     "save_transformer",
     "to_diffusers_state",

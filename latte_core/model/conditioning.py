@@ -78,8 +78,8 @@ class AdaLNZero(nn.Module):
         self.linear = nn.Linear(hidden_size, vectors * hidden_size)
 
     def forward(self, cond: Tensor) -> tuple[Tensor, ...]:
-        """The activated cond (B, 1 or F, 1, D) -> `vectors` tensors (B, 1 or F, 1, D)."""
-        return self.linear(cond).chunk(self.vectors, dim=-1)
+        """Cond (B, 1 or F, 1, D) -> `vectors` tensors (B, 1 or F, 1, D)."""
+        return self.linear(F.silu(cond)).chunk(self.vectors, dim=-1)
 
 
 class AdaLNSingle(nn.Module):
@@ -127,15 +127,8 @@ class SharedLinear(nn.Module):
         return self.linear(F.silu(cond))
 
 
-class Activated(nn.SiLU):
-    """The shared part of adaln_zero: SiLU, taken once instead of in every block."""
-
-    def __init__(self, hidden_size: int, vectors: int) -> None:
-        super().__init__()
-
-
 class Untouched(nn.Identity):
-    """The shared part of all_tokens: nothing."""
+    """Nothing is shared."""
 
     def __init__(self, hidden_size: int, vectors: int) -> None:
         super().__init__()
@@ -149,7 +142,7 @@ class InjectionParts(NamedTuple):
 
 
 INJECTIONS = {
-    "adaln_zero": InjectionParts(Activated, AdaLNZero),
+    "adaln_zero": InjectionParts(Untouched, AdaLNZero),
     "adaln_single": InjectionParts(SharedLinear, AdaLNSingle),
     "all_tokens": InjectionParts(Untouched, AllTokens),
 }
