@@ -1,0 +1,233 @@
+"""Where a job runs.
+
+`LocalExecutor` loads the engine in a thread behind the page and hands it jobs; the engine's own
+model thread runs them one by one. Page code sees only `Executor` and `Run`, so that a host where
+the device is lent per call (ZeroGPU) needs another executor and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from demo.settings import Settings
+from demo.strings import Texts
+from latte_core import Cancelled, EngineBusyError, GenerationRequest, LatteError, Loading
+
+if TYPE_CHECKING:
+    from latte_core import EngineInfo
+
+log = logging.getLogger(__name__)
+
+
+class JobLike(Protocol):
+    """What is needed of an engine's job."""
+
+    def events(self) -> Iterator[Any]:
+        """The events of the job, until it is over; raises what ended it early."""
+        ...
+
+    def cancel(self) -> None:
+        """Ask the job to stop."""
+        ...
+
+
+class EngineLike(Protocol):
+    """What is needed of an engine."""
+
+    def submit(self, request: GenerationRequest) -> JobLike:
+        """Put a job in line."""
+        ...
+
+    def describe(self) -> EngineInfo:
+        """What is loaded, and where."""
+        ...
+
+
+LoadEngine = Callable[[Callable[[Loading], None]], EngineLike]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How far the model is. `failure` is a sentence when it will never be ready."""
+
+    loading: Loading
+    info: EngineInfo | None = None
+    failure: str = ""
+
+
+class Run:
+    """One job of one visitor: `poll` its events, `cancel` it. Any thread may do either."""
+
+    def __init__(self, number: int, request: GenerationRequest, owner: str) -> None:
+        self.number = number
+        self.request = request
+        self.owner = owner
+        self.replaced = False
+        self.job: JobLike | None = None
+        self.cancelled = threading.Event()
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def poll(self, timeout_s: float) -> Any | None:
+        """The next event, or None when none came in time. Raises what ended the job early."""
+        try:
+            item = self._items.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def put(self, item: Any) -> None:
+        """Add an event, or the exception that ended the job."""
+        self._items.put(item)
+
+    def cancel(self) -> None:
+        """Ask the job to stop; the model is free again within one step."""
+        self.cancelled.set()
+        if self.job is not None:
+            self.job.cancel()
+
+
+class Executor(Protocol):
+    """Runs jobs for visitors."""
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """How far the model is."""
+        ...
+
+    def submit(self, request: GenerationRequest, owner: str = "") -> Run:
+        """Put a job in line. A page has one job at a time: its earlier one is cancelled."""
+        ...
+
+    def cancel(self, owner: str) -> None:
+        """Cancel the jobs of one page."""
+        ...
+
+    def place(self, run: Run) -> int:
+        """How many jobs are before this one."""
+        ...
+
+
+class LocalExecutor:
+    """Loads the engine in a daemon thread of this process and runs the jobs there."""
+
+    def __init__(self, load: LoadEngine, max_waiting: int, texts: Texts) -> None:
+        self._load = load
+        self._max_waiting = max_waiting
+        self._texts = texts
+        self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._engine: EngineLike | None = None
+        self._readiness = Readiness(Loading("start", texts("model.starting"), None))
+        self._runs: list[Run] = []
+        self._numbers = itertools.count(1)
+
+    def start(self) -> None:
+        """Begin to load the model; returns at once."""
+        threading.Thread(target=self._load_engine, name="model-loader", daemon=True).start()
+
+    def readiness(self) -> Readiness:
+        """How far the model is."""
+        return self._readiness
+
+    def submit(self, request: GenerationRequest, owner: str = "") -> Run:
+        """Put a job in line. Raises EngineBusyError when the line is full."""
+        with self._lock:
+            own = [run for run in self._runs if owner and run.owner == owner]
+            if len(self._runs) - len(own) > self._max_waiting:
+                raise EngineBusyError(self._texts("error.busy", waiting=self._max_waiting))
+            run = Run(next(self._numbers), request, owner)
+            self._runs.append(run)
+        for earlier in own:
+            earlier.replaced = True
+            earlier.cancel()
+        threading.Thread(
+            target=self._pump, args=(run,), name=f"run-{run.number}", daemon=True
+        ).start()
+        return run
+
+    def cancel(self, owner: str) -> None:
+        """Cancel the jobs of one page."""
+        with self._lock:
+            own = [run for run in self._runs if run.owner == owner]
+        for run in own:
+            run.cancel()
+
+    def place(self, run: Run) -> int:
+        """How many jobs are before this one; 0 when it is its turn or it is over."""
+        with self._lock:
+            return self._runs.index(run) if run in self._runs else 0
+
+    def _load_engine(self) -> None:
+        try:
+            engine = self._load(self._note_progress)
+            self._readiness = Readiness(self._readiness.loading, engine.describe())
+            self._engine = engine
+        except LatteError as error:
+            self._readiness = Readiness(self._readiness.loading, failure=str(error))
+        except BaseException:
+            log.exception("Loading the model failed.")
+            reason = self._texts("error.internal", code="model")
+            self._readiness = Readiness(self._readiness.loading, failure=reason)
+        finally:
+            self._settled.set()
+
+    def _note_progress(self, loading: Loading) -> None:
+        self._readiness = Readiness(loading)
+
+    def _pump(self, run: Run) -> None:
+        """Move a job's events to its reader, whatever happens."""
+        try:
+            job = self._enter(run)
+            for event in job.events():
+                run.put(event)
+        except LatteError as error:
+            run.put(error)
+        except BaseException:
+            log.exception("Run %d failed.", run.number)
+            run.put(LatteError(self._texts("error.internal", code=f"run-{run.number}")))
+        finally:
+            with self._lock:
+                self._runs.remove(run)
+
+    def _enter(self, run: Run) -> JobLike:
+        while not self._may_enter(run):
+            if run.cancelled.wait(0.1):
+                raise Cancelled
+        if self._engine is None:
+            raise LatteError(self._texts("error.model", message=self._readiness.failure))
+        run.job = self._engine.submit(run.request)
+        if run.cancelled.is_set():  # cancelled while it was handed over
+            run.job.cancel()
+        return run.job
+
+    def _may_enter(self, run: Run) -> bool:
+        """Whether the engine is there and all who came earlier were handed to it."""
+        if not self._settled.is_set():
+            return False
+        with self._lock:
+            earlier = self._runs[: self._runs.index(run)]
+        return self._engine is None or all(one.job or one.cancelled.is_set() for one in earlier)
+
+
+def engine_loader(settings: Settings) -> LoadEngine:
+    """A function that imports torch and loads the engine which the settings ask for."""
+
+    def load(on_progress: Callable[[Loading], None]) -> EngineLike:
+        from latte_core import Engine
+
+        return Engine.load(
+            settings.model, settings.memory, settings.device, on_progress=on_progress
+        )
+
+    return load

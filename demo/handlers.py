@@ -1,0 +1,225 @@
+"""What the page's events do: widget values to a request, engine events to widget updates.
+
+A handler holds no torch state and blocks for a quarter of a second at most, so that a closed tab
+or a pressed Stop is noticed at once. Mistakes and failures become sentences here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from demo.executors import Executor, Readiness, Run
+from demo.outputs import Outputs, Saved
+from demo.stage import Link, StageState
+from demo.story import Files, Story, failure
+from demo.strings import Texts
+from latte_core import Cancelled, Finished, GenerationRequest, LatteError
+
+if TYPE_CHECKING:
+    from latte_core import Generation
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25
+MAX_SEED = 2**32 - 1
+ApiResult = tuple[str | None, list[str], dict[str, Any]]
+
+
+class Handlers:
+    """The events of one page server."""
+
+    def __init__(self, executor: Executor, outputs: Outputs, texts: Texts) -> None:
+        self._executor = executor
+        self._outputs = outputs
+        self._texts = texts
+
+    def generate(self, asked: dict[str, Any], owner: str) -> Iterator[str]:
+        """The Generate button of the page `owner`: the stage's values, from first to last.
+
+        `asked` maps fields of `GenerationRequest` to what stands in the page's fields.
+        """
+        try:
+            run = self._submit(GenerationRequest(**_from_page(asked)), owner)
+        except LatteError as error:
+            yield failure(str(error)).to_json()
+            return
+        for state, _ in self._follow(run):
+            yield state.to_json()
+
+    def generate_for_client(self, asked: dict[str, Any]) -> Iterator[ApiResult]:
+        """The `/generate` endpoint: progress first, then the clip, the stills and the recipe."""
+        try:
+            run = self._submit(GenerationRequest(**asked))
+        except LatteError as error:
+            raise _api_error(str(error)) from error
+        for state, done in self._follow(run):
+            if state.state in ("failed", "stopped"):
+                raise _api_error(state.text)
+            if done is None:
+                progress = {"state": state.state, "text": state.text, "progress": state.progress}
+                yield None, [], progress
+            else:
+                saved, generation = done
+                clip = str(saved.clip) if saved.clip else None
+                yield clip, [str(path) for path in saved.stills], generation.recipe
+
+    def stop(self, page: gr.Request) -> None:
+        """The Stop button, and the closed tab: cancel what this page started."""
+        if page.session_hash:
+            self._executor.cancel(page.session_hash)
+
+    def keep_seed(self, event: gr.EventData) -> Any:
+        """Put the seed of the clip on the stage into the seed field."""
+        seed = getattr(event, "seed", None)
+        return str(seed) if type(seed) is int and 0 <= seed <= MAX_SEED else gr.skip()
+
+    async def watch_model(self) -> AsyncIterator[Readiness]:
+        """How the model is getting on, until it is loaded or has failed."""
+        shown: Readiness | None = None
+        while True:
+            readiness = self._executor.readiness()
+            if readiness is not shown:
+                yield readiness
+                shown = readiness
+            if readiness.info or readiness.failure:
+                return
+            await asyncio.sleep(POLL_S)
+
+    def _submit(self, request: GenerationRequest, owner: str = "") -> Run:
+        """Draw the seed now, so that the page can show it also when the job is stopped."""
+        if request.seed is None:
+            request = replace(request, seed=secrets.randbelow(MAX_SEED + 1))
+        return self._executor.submit(request, owner)
+
+    def _follow(self, run: Run) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
+        """The states of a job; the last one comes with its files, if it went well."""
+        story = Story(self._texts, run.request)
+        try:
+            yield from self._states(run, story)
+        except Cancelled as cancelled:
+            if not run.replaced:
+                yield story.stopped(cancelled), None
+        except LatteError as error:
+            yield story.failed(str(error)), None
+        finally:
+            run.cancel()
+
+    def _states(
+        self, run: Run, story: Story
+    ) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
+        """As `_follow`, without what can go wrong."""
+        started = time.monotonic()
+        for event in self._events(run, story):
+            if isinstance(event, StageState):
+                yield event, None
+            elif isinstance(event, Finished):
+                yield story.saving(), None
+                saved = self._outputs.save(event.generation, run.request.mode)
+                files = self._describe(saved, event.generation)
+                done = story.finished(files, time.monotonic() - started)
+                yield done, (saved, event.generation)
+            elif (told := story.tell(event)) is not None:
+                yield told, None
+
+    def _events(self, run: Run, story: Story) -> Iterator[Any]:
+        """The engine's events, and between them what the page says while nothing happens."""
+        shown: Readiness | int | None = None
+        begun = stopping = False
+        event: Any = None
+        while not isinstance(event, Finished):
+            event = run.poll(POLL_S if shown is not None or begun else 0.0)
+            waits_for = self._waits_for(run)
+            if not begun and (event is not None or waits_for is None):
+                begun = True
+                info = self._executor.readiness().info
+                yield story.begun(info.defaults.fps if info else 8.0)
+            elif not begun and waits_for != shown:
+                shown = waits_for
+                if isinstance(waits_for, Readiness):
+                    yield story.loading(waits_for.loading)
+                elif waits_for is not None:
+                    yield story.queued(waits_for)
+            if event is not None:
+                yield event
+            elif begun and run.cancelled.is_set() and not stopping:
+                stopping = True
+                yield story.stopping()
+
+    def _waits_for(self, run: Run) -> Readiness | int | None:
+        """The model, a number of other jobs, or nothing."""
+        readiness = self._executor.readiness()
+        if not readiness.info:
+            return readiness
+        return self._executor.place(run) or None
+
+    def _describe(self, saved: Saved, generation: Generation) -> Files:
+        texts = self._texts
+        urls = tuple(_url(path) for path in saved.stills)
+        links = [
+            Link(url, path.name, texts("stage.download_still", number=number))
+            for number, (url, path) in enumerate(zip(urls, saved.stills, strict=True), start=1)
+        ]
+        video = ""
+        if saved.clip:
+            video = _url(saved.clip)
+            links.insert(0, Link(video, saved.clip.name, texts("stage.download_clip")))
+        return Files(video, urls, tuple(links), self._facts(generation, bool(video)))
+
+    def _facts(self, generation: Generation, frames: bool) -> str:
+        """The settings that made it, in words."""
+        recipe = generation.recipe
+        count, height, width, _ = generation.frames.shape
+        facts = self._texts(
+            "run.facts",
+            steps=recipe["num_inference_steps"],
+            guidance=recipe["guidance_scale"],
+            width=width,
+            height=height,
+        )
+        if not frames:
+            return facts
+        return facts + ", " + self._texts("run.facts.frames", frames=count, fps=generation.fps)
+
+
+def _api_error(message: str) -> gr.Error:
+    """The message is shown as markup by Gradio's own pages, so it is escaped."""
+    return gr.Error(html.escape(message, quote=False), print_exception=False)
+
+
+def _from_page(asked: dict[str, Any]) -> dict[str, Any]:
+    """Text fields hold text: lines broken for the eye, a number typed, nothing at all."""
+    values = dict(asked)
+    for name in ("prompt", "negative_prompt"):
+        if isinstance(values[name], str):
+            values[name] = " ".join(values[name].splitlines())
+    values["negative_prompt"] = values["negative_prompt"] or ""
+    values["seed"] = _typed_number(values["seed"])
+    values["scheduler"] = values["scheduler"] or None
+    if values["mode"] == "video":
+        values["num_images"] = 0
+    return values
+
+
+def _typed_number(text: Any) -> Any:
+    """None for an empty field, a whole number, or the text itself, which the request refuses."""
+    if not isinstance(text, str):
+        return text
+    text = text.strip()
+    if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 40:
+        return int(text)
+    return text or None
+
+
+def _url(path: Any) -> str:
+    """The address of a file, relative to the page, so that it also holds behind a proxy."""
+    return "gradio_api/file=" + quote(str(path))

@@ -1,0 +1,92 @@
+"""From settings to a running page server."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from demo.executors import LoadEngine, LocalExecutor, engine_loader
+from demo.gate import Events, Gate
+from demo.handlers import Handlers
+from demo.outputs import Outputs
+from demo.settings import Settings
+from demo.strings import load_texts
+from demo.theme import latte_theme
+from demo.ui import STATIC, STYLES, build
+
+log = logging.getLogger("latte_studio")
+
+
+def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
+    """Open the page, then load the model behind it. Returns once the page answers.
+
+    `load` replaces the loading of the engine. Raises OSError when the port cannot be used.
+    """
+    texts = load_texts()
+    outputs = Outputs()
+    atexit.register(outputs.remove)
+    executor = LocalExecutor(load or engine_loader(settings), settings.queue, texts)
+    page = build(Handlers(executor, outputs, texts), texts)
+    page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
+    gate = Middleware(
+        Gate, events=lambda: events_of(page), ready=lambda: executor.readiness().info is not None
+    )
+    page.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        share=settings.share,
+        app_kwargs={"middleware": [gate], "openapi_url": None},
+        allowed_paths=[str(outputs.root)],
+        max_threads=settings.queue + 64,
+        **_launch_options(),
+    )
+    url = f"http://{settings.host}:{settings.port}/"
+    log.info(texts("serve.ready", url=url))
+    if settings.share:
+        key = "share.online" if page.share_url else "share.offline"
+        log.warning(texts(key, url=page.share_url or url))
+    executor.start()
+    return page
+
+
+def events_of(page: gr.Blocks) -> Events:
+    """What the gate has to know of the page's events."""
+    by_index, by_name = {}, {}
+    for index, event in page.fns.items():
+        names = tuple(str(getattr(field, "label", None) or "value") for field in event.inputs)
+        by_index[index] = names
+        if event.fn and event.api_visibility == "public":
+            by_name[str(event.api_name)] = names
+    return Events(by_index, by_name)
+
+
+def _head() -> str:
+    """Our styles, as they are: given to Gradio as `css` they would be prefixed and doubled."""
+    styles = "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
+    return f"<style>{styles}</style>"
+
+
+def _launch_options() -> dict[str, Any]:
+    """Everything that Gradio would offer beyond this page is off."""
+    return {
+        "prevent_thread_lock": True,
+        "quiet": True,
+        "inbrowser": False,
+        "show_error": False,
+        "enable_monitoring": False,
+        "run_history": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "pwa": False,
+        "strict_cors": True,
+        "max_file_size": "1kb",
+        "footer_links": [],
+        "favicon_path": str(STATIC / "favicon.svg"),
+        "theme": latte_theme(),
+        "head": _head(),
+        "js": (STATIC / "page.js").read_text(encoding="utf-8"),
+    }

@@ -1,0 +1,58 @@
+"""Flags and environment of the app, read once into one frozen value."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+DEFAULT_MODEL = str(PROJECT / "assets" / "latte-world")
+DEFAULT_PORT = 7860  # Gradio's own default, and the port that a Space expects
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this server runs."""
+
+    model: str = DEFAULT_MODEL
+    memory: str = "auto"
+    device: str = "auto"
+    share: bool = False
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    queue: int = 16
+
+
+def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Settings from the command line, then the environment, then the defaults.
+
+    Exits with a sentence on stderr, as argparse does, when a flag cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="app.py", description="Latte Studio: prompt to video.")
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="model folder or hub id (default: the bundled one)")
+    add("--memory", default="auto", help="memory plan: auto, resident, offload, ...")
+    add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add("--share", action="store_true", help="ask Gradio for a public link")
+    add("--host", default=environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    add("--port", type=_port, default=environ.get("GRADIO_SERVER_PORT", DEFAULT_PORT))
+    add("--queue", type=_queue, default=16, help="how many jobs may wait (default: 16)")
+    return Settings(**vars(parser.parse_args(list(argv))))
+
+
+def _port(text: str) -> int:
+    return _whole("port", text, low=1, high=65535)
+
+
+def _queue(text: str) -> int:
+    return _whole("queue", text, low=0, high=1000)
+
+
+def _whole(name: str, text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(
+            f"{name} is {text!r}, but must be a whole number from {low} to {high}"
+        )
+    return int(text)

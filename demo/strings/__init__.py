@@ -1,0 +1,42 @@
+"""The words of the page: one JSON file per language."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+class Texts:
+    """The strings of one language, filled in on call: `texts("run.step", index=3, total=20)`."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self._table = table
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The sentence named `key` with its placeholders filled."""
+        text: str = self._table[key]
+        return text.format(**values) if values else text
+
+    def many(self, key: str) -> list[str]:
+        """The list of strings named `key`."""
+        return list(self._table[key])
+
+    def duration(self, seconds: float) -> str:
+        """A length of time as a person says it: `12 s`, `3 min 5 s`."""
+        whole = max(1, round(seconds))
+        if whole < 60:
+            return self("time.seconds", seconds=whole)
+        return self("time.minutes", minutes=whole // 60, seconds=whole % 60)
+
+
+def languages() -> list[str]:
+    """The languages that the page speaks."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def load_texts(language: str = "en") -> Texts:
+    """Read the strings of one language. Raises FileNotFoundError for one that is not there."""
+    return Texts(json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8")))

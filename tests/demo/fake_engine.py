@@ -1,0 +1,137 @@
+"""A stand-in for the engine: same protocol, no model, paced by the test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from latte_core import (
+    Cancelled,
+    Decoding,
+    Encoded,
+    EngineInfo,
+    Finished,
+    Generation,
+    GenerationRequest,
+    Loading,
+    Step,
+)
+
+DEFAULTS = SimpleNamespace(
+    num_inference_steps=6,
+    guidance_scale=3.0,
+    num_frames=8,
+    height=64,
+    width=64,
+    fps=8,
+    scheduler="ddim",
+)
+INFO = EngineInfo(
+    model="fake-world",
+    model_hash="0123456789ab",
+    device="cpu",
+    plan="everything resident, 0.1 GiB",
+    defaults=DEFAULTS,
+    schedulers=("ddim", "euler"),
+    modes=("video", "image", "joint"),
+    max_frames=16,
+    card={"name": "fake world"},
+)
+
+
+class FakeEngine:
+    """Runs one job at a time, `step_s` seconds a step; `fail` is raised at the second step."""
+
+    def __init__(self, step_s: float = 0.0, fail: BaseException | None = None) -> None:
+        self.step_s = step_s
+        self.fail = fail
+        self.in_model = threading.Lock()
+        self.most_at_once = 0
+        self.requests: list[GenerationRequest] = []
+
+    def describe(self) -> EngineInfo:
+        return INFO
+
+    def submit(self, request: GenerationRequest) -> FakeJob:
+        self.requests.append(request)
+        return FakeJob(self, request.resolve(DEFAULTS))
+
+
+class FakeJob:
+    def __init__(self, engine: FakeEngine, request: GenerationRequest) -> None:
+        self.engine = engine
+        self.request = request
+        self.stop = threading.Event()
+
+    def cancel(self) -> None:
+        self.stop.set()
+
+    def events(self) -> Iterator[Any]:
+        with self.engine.in_model:
+            yield from self._events()
+
+    def _events(self) -> Iterator[Any]:
+        request, total = self.request, self.request.num_inference_steps
+        known = {"a", "the", "rocket", "cat", "red", "sea"}
+        words = tuple(word for word in request.prompt.split() if word not in known)
+        yield Encoded(len(words), words[:2] if "zeppelin" in words else (), 0.01)
+        for index in range(total + 1):
+            if index and self.stop.wait(self.engine.step_s):
+                raise Cancelled(index - 1, total)
+            if index == 2 and self.engine.fail:
+                raise self.engine.fail
+            frames, stills = self._pictures(index / total, 8)
+            eta = (total - index) * self.engine.step_s if index > 1 else None
+            yield Step(index, total, frames, stills, self.engine.step_s, eta)
+        frames, stills = self._pictures(1.0, 64)
+        for index in range(len(frames)):
+            yield Decoding(index + 1, len(frames))
+        yield Finished(self._finish(frames, stills))
+
+    def _pictures(self, share: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """A ball that crosses a gradient, out of noise."""
+        request = self.request
+        count = request.num_frames + request.num_images
+        noise = np.random.default_rng(request.seed).uniform(0, 255, (count, side, side, 3))
+        y, x = np.mgrid[0:side, 0:side] / side
+        clean = np.empty_like(noise)
+        for index in range(count):
+            place = (index % request.num_frames) / request.num_frames
+            ball = (x - place) ** 2 + (y - 0.5) ** 2 < 0.04
+            sky = np.stack([90 + 80 * y, 130 - 40 * y, 200 - 120 * y], -1)
+            clean[index] = np.where(ball[..., None], (235, 120, 60), sky)
+        mixed = (share * clean + (1 - share) * noise).astype(np.uint8)
+        video = 0 if request.mode == "image" else request.num_frames
+        return mixed[:video], mixed[request.num_frames :]
+
+    def _finish(self, frames: np.ndarray, stills: np.ndarray) -> Generation:
+        latents = np.zeros((1, 4, 8, 8, 8), np.float32)
+        return Generation(
+            frames=frames if len(frames) else stills[:1],
+            stills=tuple(stills),
+            latents=latents,
+            initial_latents=latents,
+            seed=self.request.seed,
+            fps=DEFAULTS.fps,
+            timings={"denoise": 0.1},
+            recipe={**self.request.to_dict(), "model": "fake-world"},
+        )
+
+
+def load_fake(
+    engine: FakeEngine, wait_s: float = 0.0
+) -> Callable[[Callable[[Loading], None]], FakeEngine]:
+    """A loader that reports two stages and then hands over `engine`."""
+
+    def load(on_progress: Callable[[Loading], None]) -> FakeEngine:
+        for share in (0.2, 0.7):
+            on_progress(Loading("weights", "reading the weights", share))
+            time.sleep(wait_s)
+        return engine
+
+    return load

@@ -1,0 +1,157 @@
+import asyncio
+import json
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from fake_engine import FakeEngine, load_fake
+
+from demo.executors import LocalExecutor
+from demo.handlers import Handlers
+from demo.outputs import Outputs
+from demo.strings import load_texts
+from latte_core import NonFiniteError
+
+FIELDS = {
+    "prompt": "a red cat",
+    "negative_prompt": None,
+    "mode": "video",
+    "num_images": 4,
+    "seed": None,
+    "num_inference_steps": 3,
+    "guidance_scale": 4,
+    "scheduler": "",
+}
+
+
+@pytest.fixture
+def engine():
+    return FakeEngine()
+
+
+@pytest.fixture
+def handlers(engine, tmp_path):
+    texts = load_texts()
+    executor = LocalExecutor(load_fake(engine), 2, texts)
+    executor.start()
+    return Handlers(executor, Outputs(tmp_path), texts)
+
+
+def play(handlers, owner="page", **changes):
+    return [json.loads(value) for value in handlers.generate(FIELDS | changes, owner)]
+
+
+def test_generate_tells_the_whole_job_and_ends_with_files(handlers):
+    states = play(handlers, seed=" 7 ")
+    names = [state["state"] for state in states]
+    assert names[-1] == "finished" and {"encoding", "running", "decoding"} <= set(names)
+    assert len([state for state in states if state["strip"]]) == 4
+    last = states[-1]
+    assert last["seed"] == 7 and last["fps"] == 8
+    assert last["video"].endswith("/latte-7.mp4")
+    assert last["facts"] == "3 steps, guidance 4.0, 64×64, 8 frames at 8 fps"
+    assert [link["label"] for link in last["links"]] == ["Download film"]
+
+
+def test_generate_draws_a_seed_and_shows_it_from_the_first_word(handlers):
+    seeds = {play(handlers)[0]["seed"] for _ in range(3)}
+    assert len(seeds) == 3 and all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(("mode", "frames", "stills"), [("image", 0, 2), ("joint", 8, 2)])
+def test_generate_makes_stills(handlers, mode, frames, stills):
+    states = play(handlers, mode=mode, num_images=stills)
+    strip = next(state["strip"] for state in states if state["strip"])
+    assert (strip["frames"], strip["stills"]) == (frames, stills)
+    assert len(states[-1]["stills"]) == stills and bool(states[-1]["video"]) == bool(frames)
+
+
+def test_generate_takes_a_prompt_of_several_lines(handlers, engine):
+    play(handlers, prompt="a red\ncat")
+    assert engine.requests[-1].prompt == "a red cat"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "  "}, "prompt is empty"),
+        ({"prompt": None}, "prompt must be text"),
+        ({"prompt": "x" * 301}, "301 characters, the limit is 300"),
+        ({"seed": "1.5"}, "seed must be a whole number from 0 to 4294967295, not '1.5'"),
+        ({"seed": "-1"}, "seed is -1"),
+        ({"seed": "4294967296"}, "seed is 4294967296"),
+        ({"seed": "9" * 5000}, "seed must be a whole number"),
+        ({"num_inference_steps": float("nan")}, "not nan"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5"),
+        ({"num_inference_steps": "many"}, "not 'many'"),
+        ({"guidance_scale": True}, "guidance_scale must be"),
+        ({"scheduler": "magic"}, "scheduler is 'magic', but must be one of: ddim"),
+        ({"mode": "hologram"}, "mode is 'hologram'"),
+        ({"mode": "joint", "num_images": 99}, "num_images is 99"),
+    ],
+)
+def test_generate_answers_a_mistake_with_a_sentence_and_goes_on(handlers, engine, changes, words):
+    (state,) = play(handlers, **changes)
+    assert state["state"] == "failed" and words in state["text"]
+    assert engine.requests == []
+    assert play(handlers)[-1]["state"] == "finished"
+
+
+def test_generate_answers_a_failure_with_its_sentence_and_goes_on(handlers, engine):
+    engine.fail = NonFiniteError("NaN in step 2; lower the guidance.")
+    assert play(handlers)[-1]["text"] == "NaN in step 2; lower the guidance."
+    engine.fail = None
+    assert play(handlers)[-1]["state"] == "finished"
+
+
+def test_stop_ends_the_job_and_says_at_which_step(handlers, engine):
+    engine.step_s = 0.01
+    states = handlers.generate(FIELDS | {"num_inference_steps": 250}, "page")
+    while json.loads(next(states))["text"] != "Step 3 of 250":
+        pass
+    handlers.stop(SimpleNamespace(session_hash="page"))
+    last = [json.loads(value) for value in states][-1]
+    assert last["state"] == "stopped" and last["text"].startswith("Stopped at step ")
+    assert not engine.in_model.locked()
+
+
+def test_closing_the_stream_frees_the_model(handlers, engine):
+    engine.step_s = 20
+    states = handlers.generate(FIELDS, "page")
+    while not json.loads(next(states))["strip"]:
+        pass
+    states.close()
+    engine.step_s = 0
+    assert play(handlers, owner="other")[-1]["state"] == "finished"
+
+
+def test_client_endpoint_gives_progress_then_files_and_recipe(handlers):
+    results = list(handlers.generate_for_client({"prompt": "a cat", "mode": "joint", "seed": 5}))
+    clip, stills, recipe = results[-1]
+    assert clip.endswith("latte-5.mp4") and len(stills) == 4
+    assert recipe["seed"] == 5
+    assert [clip for clip, _, _ in results[:-1]] == [None] * (len(results) - 1)
+    assert results[-2][2]["progress"] == 0.99
+
+
+def test_client_endpoint_raises_sentences_without_markup(handlers):
+    with pytest.raises(gr.Error) as caught:
+        list(handlers.generate_for_client({"prompt": "a", "scheduler": "<b>"}))
+    assert "scheduler is '&lt;b&gt;', but must be one of" in str(caught.value.message)
+
+
+def test_keep_seed_takes_only_a_seed(handlers):
+    def kept(seed):
+        return handlers.keep_seed(gr.EventData(None, {"seed": seed}))
+
+    assert kept(2**32 - 1) == "4294967295"
+    for wrong in (-1, 2**32, 1.5, "7", None, True, [1]):
+        assert kept(wrong) == gr.skip()
+
+
+def test_watch_model_ends_when_the_model_is_there(handlers):
+    async def watch():
+        return [readiness async for readiness in handlers.watch_model()]
+
+    seen = asyncio.run(asyncio.wait_for(watch(), 20))
+    assert seen[-1].info.card["name"] == "fake world"

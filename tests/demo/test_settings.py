@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from demo.settings import Settings, parse_settings
+
+
+def test_settings_without_flags_are_the_defaults():
+    settings = parse_settings([], {})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.memory) == ("127.0.0.1", 7860, "auto")
+    assert Path(settings.model).parts[-2:] == ("assets", "latte-world")
+
+
+def test_settings_take_every_flag():
+    flags = "--model m --memory offload --device cpu --share --host 0.0.0.0 --port 80 --queue 3"
+    assert parse_settings(flags.split(), {}) == Settings(
+        model="m", memory="offload", device="cpu", share=True, host="0.0.0.0", port=80, queue=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "port"),
+    [
+        ([], {"GRADIO_SERVER_PORT": "8001"}, 8001),
+        (["--port", "8002"], {"GRADIO_SERVER_PORT": "8001"}, 8002),
+        ([], {}, 7860),
+    ],
+)
+def test_settings_port_comes_from_flag_then_environment_then_default(argv, environ, port):
+    assert parse_settings(argv, environ).port == port
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "80.5", "http", "", "٣"])
+def test_settings_refuse_a_port_that_is_none(port, capsys):
+    with pytest.raises(SystemExit):
+        parse_settings(["--port", port], {})
+    assert "whole number from 1 to 65535" in capsys.readouterr().err
+
+
+def test_settings_refuse_a_port_of_the_environment_that_is_none(capsys):
+    with pytest.raises(SystemExit):
+        parse_settings([], {"GRADIO_SERVER_PORT": "many"})
+    assert "'many'" in capsys.readouterr().err
