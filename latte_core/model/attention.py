@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latte_core.model.layouts import Axis
-from latte_core.model.patches import Split
 from latte_core.model.positions import rotate
 
 
 class Prompt(NamedTuple):
     """Projected prompt tokens (B, P, L, D) and a mask (B, P, L), True where a token counts.
 
-    P is 1 if one prompt serves all frames, else 1 + images: the video's, then each image's own.
+    P is 1 if one prompt serves all frames, else there is one for each frame.
     """
 
     tokens: Tensor
@@ -79,27 +77,10 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, prompt: Prompt, split: Split) -> Tensor:
-        """Tokens (B, F, N, D) -> what they read (B, F, N, D).
-
-        Video and images are read apart, so that images change nothing about the video's sums.
-        """
-        q = self.q(x)
-        k, v = self.kv(prompt.tokens).chunk(2, dim=-1)
-        parts = []
-        if split.video:
-            parts.append(self._read(q[:, : split.video], k[:, :1], v[:, :1], prompt.mask))
-        if split.images:
-            own = slice(None) if k.shape[1] == 1 else slice(-split.images, None)
-            mask = None if prompt.mask is None else prompt.mask[:, own]
-            parts.append(self._read(q[:, split.video :], k[:, own], v[:, own], mask))
-        return self.proj(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
-
-    def _read(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Queries (B, F, N, D) read P prompts (B, P, L, D), where P is 1 or F."""
-        batch, prompts = k.shape[:2]
-        rows = q.reshape(batch * prompts, -1, q.shape[-1])  # (B, F*N, D) or (B*F, N, D)
-        if mask is not None:
-            mask = mask[:, :prompts].flatten(0, 1)
-        out = attention(rows, k.flatten(0, 1), v.flatten(0, 1), self.num_heads, mask)
-        return out.reshape(q.shape)
+    def forward(self, x: Tensor, prompt: Prompt) -> Tensor:
+        """Tokens (B, F, N, D) read P prompts each, where P is 1 or F -> (B, F, N, D)."""
+        batch, prompts = prompt.tokens.shape[:2]
+        rows = self.q(x).reshape(batch * prompts, -1, x.shape[-1])  # (B, F*N, D) or (B*F, N, D)
+        k, v = self.kv(prompt.tokens.flatten(0, 1)).chunk(2, dim=-1)
+        mask = None if prompt.mask is None else prompt.mask.flatten(0, 1)
+        return self.proj(attention(rows, k, v, self.num_heads, mask)).reshape(x.shape)

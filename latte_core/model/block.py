@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,25 +11,19 @@ from latte_core.model.attention import CrossAttention, Prompt, SelfAttention, fo
 from latte_core.model.conditioning import INJECTIONS, modulations
 from latte_core.model.config import ModelConfig
 from latte_core.model.layouts import Axis, BlockSpec
-from latte_core.model.patches import Split
 
 
 class Context(NamedTuple):
     """What a block reads beside its tokens.
 
-    `cond` (B, 1 or F, 1, ...) broadcasts over the tokens; `rope` is None with absolute positions.
+    `cond` (B, 1 or F, 1, ...) broadcasts over the tokens; `rope` is None with absolute positions;
+    `stills` says that the frames are images of their own and no video.
     """
 
     cond: Tensor
-    split: Split
     prompt: Prompt | None
     rope: Tensor | None
-
-    def video(self) -> Context:
-        """The same without the images."""
-        return self._replace(
-            cond=self.cond[:, : self.split.video], split=Split(self.split.video, 0)
-        )
+    stills: bool
 
 
 def modulation_vectors(config: ModelConfig) -> int:
@@ -73,45 +66,29 @@ class Block(nn.Module):
         self.modulation = INJECTIONS[config.injection].own(width, modulation_vectors(config))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Tokens (B, F, N, D) -> (B, F, N, D). In bypass, images skip a purely temporal block."""
-        split = context.split
-        if self.spec.axes == ("time",) and self.images == "bypass" and split.images:
-            if not split.video:
-                return x
-            video = self._update(x[:, : split.video], context.video())
-            return torch.cat([video, x[:, split.video :]], dim=1)
-        return self._update(x, context)
-
-    def _update(self, x: Tensor, context: Context) -> Tensor:
-        """The block proper."""
+        """Tokens (B, F, N, D) -> (B, F, N, D)."""
+        skipped = "time" if context.stills and self.images == "bypass" else None
+        axes = [axis for axis in self.spec.axes if axis != skipped]
+        if not axes:
+            return x  # images go round a purely temporal block, its MLP included
         *attn, mlp = modulations(self.modulation(context.cond))
         if self.spec.join == "sum":
             h = attn[0].pre(x)
-            x = x + attn[0].gate * sum(self._attend(axis, h, context) for axis in self.spec.axes)
+            x = x + attn[0].gate * sum(self._attend(axis, h, context) for axis in axes)
         else:
-            for index, axis in enumerate(self.spec.axes):
-                own = attn[index % len(attn)]  # one set for both axes, or one each
+            for axis in axes:
+                # One set for both axes, or one each.
+                own = attn[self.spec.axes.index(axis) % len(attn)]
                 x = x + own.gate * self._attend(axis, own.pre(x), context)
         if self.cross is not None and context.prompt is not None:
-            x = x + self.cross(x, context.prompt, context.split)  # neither normed nor gated
+            x = x + self.cross(x, context.prompt)  # neither normed nor gated
         return x + mlp.gate * self.mlp(mlp.pre(x))
 
     def _attend(self, axis: Axis, h: Tensor, context: Context) -> Tensor:
-        """Attend one axis of (B, F, N, D). Along time the video is one sequence per position."""
-        layer, batch, split = self.attn[axis], h.shape[0], context.split
+        """Attend one axis of (B, F, N, D); along time, a still is a sequence of length 1."""
+        layer = self.attn[axis]
         if axis == "space":
-            return unfold(layer(fold(h, "space")), "space", batch)
-        parts = []
-        if split.video:
-            sequences = fold(h[:, : split.video], "time")
-            parts.append(unfold(layer(sequences, context.rope), "time", batch))
-        if split.images:
-            stills = h[:, split.video :]
-            parts.append(
-                torch.zeros_like(stills) if self.images == "bypass" else self._alone(layer, stills)
-            )
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    def _alone(self, layer: nn.Module, stills: Tensor) -> Tensor:
-        """Time attention of stills (B, I, N, D), each a sequence of length 1."""
-        return layer(stills.reshape(-1, 1, stills.shape[-1])).reshape(stills.shape)
+            return unfold(layer(fold(h, axis)), axis, h.shape[0])
+        if context.stills:
+            return layer(h.reshape(-1, 1, h.shape[-1])).reshape(h.shape)
+        return unfold(layer(fold(h, axis), context.rope), axis, h.shape[0])

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latte_core.model.patches import Split
 from latte_core.model.positions import BASE
 
 TIMESTEP_FEATURES = 256  # width of the sinusoid before its MLP; source: DiT, kept by Latte
@@ -153,24 +152,15 @@ def modulations(vectors: tuple[Tensor, ...]) -> list[Modulation]:
     return [Modulation(*vectors[start : start + 3]) for start in range(0, len(vectors), 3)]
 
 
-def append_tokens(x: Tensor, conditions: list[Tensor], split: Split) -> tuple[Tensor, Split]:
-    """Append E condition tokens for both axes: tokens (B, F, N, D) -> (B, F + E, N + E, D).
+def append_tokens(x: Tensor, conditions: list[Tensor], stills: bool) -> Tensor:
+    """Append E condition tokens for both axes: (B, F, N, D) -> (B, F + E, N + E, D).
 
-    Every frame gets them as E further places, every place of the video as E further frames, so that
-    space and time attention both meet them. They stand between the video and the images.
+    Every frame gets them as E further places, and every place of a video as E further frames, so
+    that space and time attention both meet them. Stills, which do not meet in time, keep F frames.
     Source: arXiv 2401.03048, section 3.3 ("all tokens"); the shape is our reading.
     """
     columns = [c.expand(-1, x.shape[1], -1, -1) for c in conditions]
     x = torch.cat([x, *columns], dim=2)
-    if not split.video:
-        return x, split
-    rows = [c[:, :1].expand(-1, -1, x.shape[2], -1) for c in conditions]
-    x = torch.cat([x[:, : split.video], *rows, x[:, split.video :]], dim=1)
-    return x, Split(split.video + len(rows), split.images)
-
-
-def remove_tokens(x: Tensor, conditions: list[Tensor], split: Split) -> Tensor:
-    """Undo `append_tokens`, called with the same conditions and split."""
-    places = x.shape[2] - len(conditions)
-    images = x.shape[1] - split.images
-    return torch.cat([x[:, : split.video], x[:, images:]], dim=1)[:, :, :places]
+    if stills:
+        return x
+    return torch.cat([x, *(c.expand(-1, -1, x.shape[2], -1) for c in conditions)], dim=1)

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from latte_core.errors import ShapeError
 from latte_core.model.config import ModelConfig
-from latte_core.model.patches import Split
 
 
-def check_latents(
-    config: ModelConfig, latents: Tensor, timesteps: Tensor, num_images: int
-) -> Split:
-    """Check latents and timesteps, and say how the token frames divide into video and images."""
+class Inputs(NamedTuple):
+    """What a pass is told, checked.
+
+    timesteps (B,), labels (B, P), embeds (B, P, L, C_text), mask (B, P, L). P is 1 if all frames
+    share what they are told, else there is a row for the video and one for each image.
+    """
+
+    timesteps: Tensor
+    labels: Tensor | None
+    embeds: Tensor | None
+    mask: Tensor | None
+
+    def rows(self, part: slice) -> Inputs:
+        """Some of the P rows; one that all frames share is kept."""
+        told = (x if x is None or x.shape[1] == 1 else x[:, part] for x in self[1:])
+        return Inputs(self.timesteps, *told)
+
+
+def check_latents(config: ModelConfig, latents: Tensor, timesteps: Tensor, num_images: int) -> int:
+    """Check latents and timesteps, and say how many frames, at the front, are a video."""
     if latents.ndim != 5 or latents.shape[1] != config.in_channels:
         raise ShapeError(
-            f"Latents of shape {tuple(latents.shape)} do not fit; this model takes "
+            f"Latents of shape {_shape(latents)} do not fit; this model takes "
             f"(B, {config.in_channels}, F, h, w)."
         )
     batch, _, total, height, width = latents.shape
@@ -28,26 +45,26 @@ def check_latents(
         raise ShapeError(
             f"Timesteps of shape {_shape(timesteps)} do not fit; {batch} samples need ({batch},)."
         )
-    if not 0 <= num_images <= total:
+    if not 0 <= num_images <= total or total == 0:
         raise ShapeError(f"num_images is {num_images}, but the latents hold {total} frames.")
-    return _split_frames(config, total - num_images, num_images)
+    return _check_frames(config, total - num_images, num_images)
 
 
-def _split_frames(config: ModelConfig, frames: int, num_images: int) -> Split:
-    """Token frames of a video of `frames` frames, 0 for none, and of the images behind it."""
+def _check_frames(config: ModelConfig, frames: int, num_images: int) -> int:
+    """Frames of the video: as given, but 0 for a single one, which is an image."""
     if config.patch_frames > 1 and (num_images or not frames):
         raise ShapeError(
             f"Images do not fit tubes of {config.patch_frames} frames; num_images has to be 0."
         )
     if frames == 1 and config.patch_frames == 1:
-        return Split(0, 1 + num_images)
+        return 0
     regular = frames in (0, config.num_frames)
     if not regular and (config.temporal_positions == "absolute" or frames % config.patch_frames):
         raise ShapeError(
             f"A video of {frames} frames does not fit: this model has positions for "
             f"{config.num_frames} frames. Give that many, or one frame for an image."
         )
-    return Split(frames // config.patch_frames, num_images)
+    return frames
 
 
 def check_labels(
@@ -90,10 +107,12 @@ def check_prompt(
     return embeds
 
 
-def check_mask(mask: Tensor | None, embeds: Tensor) -> Tensor | None:
+def check_mask(mask: Tensor | None, embeds: Tensor | None) -> Tensor | None:
     """A mask for `embeds` (B, P, L, C_text) as booleans (B, P, L)."""
     if mask is None:
         return None
+    if embeds is None:
+        raise ShapeError("prompt_attention_mask came without prompt_embeds; leave it out.")
     if mask.ndim == 2:
         mask = mask[:, None]
     if mask.shape != embeds.shape[:3]:

@@ -16,12 +16,17 @@ from latte_core.model.conditioning import (
     TimestepEmbedding,
     append_tokens,
     modulate,
-    remove_tokens,
 )
 from latte_core.model.config import ModelConfig
-from latte_core.model.inputs import check_labels, check_latents, check_mask, check_prompt
+from latte_core.model.inputs import (
+    Inputs,
+    check_labels,
+    check_latents,
+    check_mask,
+    check_prompt,
+)
 from latte_core.model.layouts import layout
-from latte_core.model.patches import FrameUpsample, PatchEmbed, Split, unpatch
+from latte_core.model.patches import FrameUpsample, PatchEmbed, unpatch
 from latte_core.model.positions import Positions, rope_table
 
 
@@ -90,61 +95,65 @@ class Latte(nn.Module):
         Returns (B, C_out, F+I, h, w). Raises ShapeError for inputs that do not fit the config.
         """
         config, batch = self.config, len(latents)
-        split = check_latents(config, latents, timesteps, num_images)
+        frames = check_latents(config, latents, timesteps, num_images)
         labels = check_labels(config, class_labels, batch, num_images)
         embeds = check_prompt(config, prompt_embeds, batch, num_images)
+        mask = check_mask(prompt_attention_mask, embeds)
 
+        # A video and its stills never meet in the network, so each is a pass of its own: the video
+        # is the same to the bit whether stills come with it or not.
+        parts = []
+        if frames:
+            inputs = Inputs(timesteps, labels, embeds, mask).rows(slice(0, 1))
+            parts.append(self._denoise(latents[:, :, :frames], inputs, stills=False))
+        if images := latents.shape[2] - frames:
+            inputs = Inputs(timesteps, labels, embeds, mask).rows(slice(-images, None))
+            parts.append(self._denoise(latents[:, :, frames:], inputs, stills=True))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def _denoise(self, latents: Tensor, inputs: Inputs, stills: bool) -> Tensor:
+        """Denoise a video, or still images, (B, C, F, h, w) -> (B, C_out, F, h, w)."""
+        conditions = self._conditions(inputs)
+        cond = sum(conditions[1:], conditions[0])  # (B, 1 or F, 1, D)
         grid = self.patch.grid(latents)
-        x = self.patch(latents.to(self.patch.proj.weight.dtype))  # (B, F+I, N, D)
+        x = self.patch(latents.to(self.patch.proj.weight.dtype))  # (B, F, N, D)
         x = self.positions.add_space(x, grid)
-        conditions = self._conditions(timesteps, labels, split)
-        cond = sum(conditions[1:], conditions[0])  # (B, 1 or F+I, 1, D)
-        prompt = self._prompt(embeds, prompt_attention_mask)
+        frames, places = x.shape[1:3]
+        if self.config.injection == "all_tokens":
+            x = append_tokens(x, conditions, stills)
 
-        if config.injection == "all_tokens":
-            x, extended = append_tokens(x, conditions, split)
-            x = self._run_blocks(x, split, self._context(cond, prompt, extended))
-            x = remove_tokens(x, conditions, split)
-        else:
-            x = self._run_blocks(x, split, self._context(cond, prompt, split))
-
-        x = unpatch(self.head(x, cond), grid, config.patch_size)
-        return x if self.upsample is None else self.upsample(x)
-
-    def _run_blocks(self, x: Tensor, split: Split, context: Context) -> Tensor:
-        """All blocks in turn. The video gets time positions before the first that needs them."""
+        rope = self._rope(x)
+        context = Context(self.shared(cond), self._prompt(inputs), rope, stills)
         for index, block in enumerate(self.blocks):
-            if index == self.first_time_block and split.video and context.rope is None:
-                x = self.positions.add_time(x, split.video)
+            if index == self.first_time_block and rope is None and not stills:
+                x = self.positions.add_time(x)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:
                 x = block(x, context)
-        return x
 
-    def _conditions(self, timesteps: Tensor, labels: Tensor | None, split: Split) -> list[Tensor]:
-        """Embed timesteps, and classes if there are any: each (B, 1 or F+I, 1, D)."""
-        conditions = [self.timestep(timesteps)[:, None, None]]
-        if self.label is None or labels is None:
-            return conditions
-        y = self.label(labels)[:, :, None]  # (B, 1 or 1+I, 1, D)
-        if y.shape[1] > 1:  # the first is the video's, for each of its frames
-            frames = split.video + split.images - (y.shape[1] - 1)
-            y = torch.cat([y[:, :1].expand(-1, frames, -1, -1), y[:, 1:]], dim=1)
-        return [*conditions, y]
+        x = self.head(x[:, :frames, :places], cond)
+        x = unpatch(x, grid, self.config.patch_size)
+        return x if self.upsample is None else self.upsample(x)
 
-    def _prompt(self, embeds: Tensor | None, mask: Tensor | None) -> Prompt | None:
-        """Project the prompts (B, P, L, C_text), once each."""
-        if self.prompt is None or embeds is None:
+    def _conditions(self, inputs: Inputs) -> list[Tensor]:
+        """Embed timesteps, and classes if there are any: each (B, 1 or F, 1, D)."""
+        conditions = [self.timestep(inputs.timesteps)[:, None, None]]
+        if self.label is not None and inputs.labels is not None:
+            conditions.append(self.label(inputs.labels)[:, :, None])
+        return conditions
+
+    def _prompt(self, inputs: Inputs) -> Prompt | None:
+        """Project the prompts, once each."""
+        if self.prompt is None or inputs.embeds is None:
             return None
-        return Prompt(self.prompt(embeds), check_mask(mask, embeds))
+        return Prompt(self.prompt(inputs.embeds), inputs.mask)
 
-    def _context(self, cond: Tensor, prompt: Prompt | None, split: Split) -> Context:
-        """What every block reads."""
-        rope = None
-        if self.config.temporal_positions == "rope":
-            rope = rope_table(self.config.head_dim, split.video, cond.device)
-        return Context(self.shared(cond), split, prompt, rope)
+    def _rope(self, x: Tensor) -> Tensor | None:
+        """Rotations for as many frames as x (B, F, N, D) has; None with absolute positions."""
+        if self.config.temporal_positions == "absolute":
+            return None
+        return rope_table(self.config.head_dim, x.shape[1], x.device)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -17,13 +17,6 @@ class Grid(NamedTuple):
     w: int
 
 
-class Split(NamedTuple):
-    """How the frames of the tokens divide: a video first, then still images."""
-
-    video: int
-    images: int
-
-
 class PatchEmbed(nn.Module):
     """Cut latents into patches of (patch_frames, patch_size, patch_size) and project each.
 

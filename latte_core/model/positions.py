@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latte_core.model.config import ModelConfig
@@ -68,12 +69,11 @@ class Positions(nn.Module):
             return x + self.space.to(x.dtype)
         return x + space_table(self.config, grid, x.device).to(x.dtype)
 
-    def add_time(self, x: Tensor, frames: int) -> Tensor:
-        """Add positions in time to the first `frames` of x (B, F, N, D)."""
+    def add_time(self, x: Tensor) -> Tensor:
+        """Add positions in time to x (B, F or F + E, N, D); condition tokens behind get none."""
         table = self.time.to(x.dtype)
-        if frames == x.shape[1]:
-            return x + table
-        return torch.cat([x[:, :frames] + table, x[:, frames:]], dim=1)
+        extra = x.shape[1] - table.shape[1]
+        return x + F.pad(table, (0, 0, 0, 0, 0, extra))
 
 
 def rope_table(head_dim: int, length: int, device: torch.device) -> Tensor:
