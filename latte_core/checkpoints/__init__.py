@@ -9,6 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latte_core.checkpoints.folders import check_layout, resolve_model, verify_folder
+    from latte_core.checkpoints.manifest import (
+        LATTE_1_DEFAULTS,
+        Defaults,
+        Manifest,
+        PreviewMap,
+        build_manifest,
+        model_hash,
+        read_manifest,
+        write_manifest,
+    )
     from latte_core.checkpoints.recognise import from_state_dict
     from latte_core.checkpoints.transformer import (
         load_transformer,
@@ -17,17 +28,39 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "LATTE_1_DEFAULTS": "manifest",
+    "Defaults": "manifest",
+    "Manifest": "manifest",
+    "PreviewMap": "manifest",
+    "build_manifest": "manifest",
+    "check_layout": "folders",
     "from_state_dict": "recognise",
     "load_transformer": "transformer",
+    "model_hash": "manifest",
+    "read_manifest": "manifest",
+    "resolve_model": "folders",
     "save_transformer": "transformer",
     "to_diffusers_state": "transformer",
+    "verify_folder": "folders",
+    "write_manifest": "manifest",
 }
 
 __all__ = [
+    "LATTE_1_DEFAULTS",
+    "Defaults",
+    "Manifest",
+    "PreviewMap",
+    "build_manifest",
+    "check_layout",
     "from_state_dict",
     "load_transformer",
+    "model_hash",
+    "read_manifest",
+    "resolve_model",
     "save_transformer",
     "to_diffusers_state",
+    "verify_folder",
+    "write_manifest",
 ]
 
 

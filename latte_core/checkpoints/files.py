@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = WEIGHTS + ".index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _MAX_HEADER_BYTES = 100_000_000  # as the format's own reader
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1}
 _BYTES |= {"BOOL": 1, "U16": 2, "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -82,29 +83,28 @@ def _damaged(path: Path, cause: str) -> str:
     return f"{path} is damaged: {cause}. Fetch or convert it again."
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of one component: a single file, or the shards that the index names.
+def weight_files(folder: Path, single: str = WEIGHTS) -> list[Path]:
+    """The safetensors files of one component: the single file, or the shards that its index names.
 
     Raises CheckpointError if there are none, also where only pickles lie: those run code when read.
     """
-    if (folder / INDEX).is_file():
-        names = read_json(folder / INDEX).get("weight_map")
+    paths, index = [folder / single], folder / f"{single}.index.json"
+    if index.is_file():
+        names = read_json(index).get("weight_map")
         if not isinstance(names, dict) or not names:
-            raise CheckpointError(f"{folder / INDEX} names no files. Fetch it again.")
+            raise CheckpointError(f"{index} names no files. Fetch it again.")
         paths = [folder / str(name) for name in sorted(set(names.values()))]
-        if any(path.parent != folder for path in paths):
-            raise CheckpointError(f"{folder / INDEX} names files outside its folder.")
-    else:
-        paths = [folder / WEIGHTS]
+        if any(path.parent != folder or path.suffix != ".safetensors" for path in paths):
+            raise CheckpointError(f"{index} names files that are no safetensors of its folder.")
     for path in paths:
-        if path.suffix != ".safetensors" or not path.is_file():
-            raise CheckpointError(f"{path} is missing{_pickle_hint(folder)}.")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing{pickle_hint(folder)}.")
     return paths
 
 
-def _pickle_hint(folder: Path) -> str:
-    """Words for a folder that only holds pickled weights."""
-    pickles = [p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+def pickle_hint(folder: Path) -> str:
+    """The end of a sentence about missing weights: what to do, also where only pickles lie."""
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
     if not pickles:
         return "; fetch the model folder again"
     return f"; {pickles[0]} is a pickle, which is never read. Convert it to safetensors"
