@@ -1,0 +1,104 @@
+"""Prompt following: how often a clip shows the subject, motion, scene and colour of its prompt.
+
+The prompts are held out: their combinations of subject, motion and place were never trained on.
+Beside the generated clips stand a ceiling (rendered clips of the same specs, and the same after
+the autoencoder) and a floor (the generated clips against each other's prompts).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latte_core.data.world import ClipSpec, World, render_clip, write_caption
+from latte_core.evaluation.probe import HEADS, WorldProbe, judge
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PromptSpec:
+    """A prompt, what it describes, and the seed to generate it with."""
+
+    prompt: str
+    spec: ClipSpec
+    seed: int
+
+
+@dataclass(frozen=True)
+class Following:
+    """Share of right answers per head over `count` clips; colour counts plain scenes only."""
+
+    row: str
+    count: int
+    right: dict[str, float]
+
+
+def held_out_prompts(world: World, count: int, seed: int = 2024) -> list[PromptSpec]:
+    """Draw prompts whose combinations the model has never seen. The same seed, the same list."""
+    rng, words = np.random.default_rng(seed), random.Random(seed)
+    specs = [world.draw(rng, held_out=True) for _ in range(count)]
+    return [PromptSpec(write_caption(spec, words), spec, seed + i) for i, spec in enumerate(specs)]
+
+
+def score(
+    probe: WorldProbe, clips: Sequence[Frames], specs: Sequence[ClipSpec], row: str
+) -> Following:
+    """Let the probe name what each clip shows and compare it with the specs."""
+    seen = [answer for clip in clips for answer in judge(probe, clip[None])]
+    right: dict[str, float] = {}
+    for head in HEADS:
+        pairs = [
+            (answer[head], getattr(spec, head))
+            for answer, spec in zip(seen, specs, strict=True)
+            if head != "colour" or spec.scene == "plain"
+        ]
+        right[head] = float(np.mean([a == b for a, b in pairs])) if pairs else float("nan")
+    return Following(row, len(specs), right)
+
+
+def shuffled(specs: Sequence[ClipSpec]) -> list[ClipSpec]:
+    """The same specs, each moved half the list on: prompts that were not asked for."""
+    half = len(specs) // 2
+    return [*specs[half:], *specs[:half]]
+
+
+def measure_following(
+    probe: WorldProbe,
+    prompts: Sequence[PromptSpec],
+    generate: Callable[[PromptSpec], Frames],
+    through_vae: Callable[[Frames], Frames] | None = None,
+) -> Iterator[Following]:
+    """Yield the rows of the table: ceiling, ceiling through the autoencoder, generated, floor.
+
+    `generate` gives uint8 (F, H, W, 3) for one prompt.
+    """
+    specs = [p.spec for p in prompts]
+    clips = [generate(p) for p in prompts]
+    frames, height, width = clips[0].shape[:3]
+    real = [render_clip(spec, frames, height, width) for spec in specs]
+    yield score(probe, real, specs, "rendered (ceiling)")
+    if through_vae is not None:
+        again = [through_vae(clip) for clip in real]
+        yield score(probe, again, specs, "rendered, through the VAE")
+    yield score(probe, clips, specs, "generated")
+    yield score(probe, clips, shuffled(specs), "generated, shuffled prompts (floor)")
+
+
+def format_table(rows: Sequence[Following]) -> str:
+    """The rows as a Markdown table, in percent."""
+    lines = ["| clips | n | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
+    for row in rows:
+        cells = " | ".join(f"{100 * row.right[head]:.1f} %" for head in HEADS)
+        lines.append(f"| {row.row} | {row.count} | {cells} |")
+    return "\n".join(lines)
+
+
+def as_json(rows: Sequence[Following]) -> list[dict[str, Any]]:
+    """The rows as plain data."""
+    return [{"clips": row.row, "n": row.count, **row.right} for row in rows]

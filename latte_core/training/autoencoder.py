@@ -1,0 +1,125 @@
+"""Task 1: the autoencoder, trained on single frames of the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from latte_core.data.world import World, render_clip
+from latte_core.training.loop import Losses
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """Frames uint8 (N, H, W, 3) -> (N, 3, H, W) in -1..1."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """(N, 3, H, W) in -1..1 -> uint8 (N, H, W, 3)."""
+    levels = (pixels.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def peak_signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
+    """PSNR in dB of two uint8 arrays of one shape."""
+    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-12)))
+
+
+@dataclass(frozen=True)
+class WorldFrames(Dataset):
+    """Batch n: `batch_size` frames of the world, two from each clip."""
+
+    world: World
+    size: int
+    batch_size: int
+    seed: int = 0
+    held_out: bool = False
+
+    def __getitem__(self, number: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, number))
+        clips = []
+        for _ in range(self.batch_size // 2):
+            only = [int(k) for k in rng.choice(16, 2, replace=False)]
+            clips.append(render_clip(self.world.draw(rng, self.held_out), 16, self.size, only=only))
+        return to_pixels(np.concatenate(clips))
+
+
+class Reconstruction(nn.Module):
+    """An autoencoder as one forward pass: frames in; frames, posterior mean and log variance out.
+
+    Going through `forward` lets data-parallel training see every use of the weights.
+    """
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (N, 3, H, W), noise (N, 4, h, w) -> frames (N, 3, H, W), mean, log variance."""
+        posterior = self.vae.encode(x).latent_dist
+        y = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        return y, posterior.mean, posterior.logvar
+
+
+@dataclass
+class AutoencoderTask:
+    """Train a diffusers AutoencoderKL: errors of pixels and of edges, plus a little KL.
+
+    Both errors count squared as well as absolute. The square is what PSNR measures and what makes
+    sprites matter, which cover few pixels; the absolute keeps plain ground plain; the edges keep
+    outlines sharp. `model` is a `Reconstruction`.
+    """
+
+    model: nn.Module
+    batches: WorldFrames
+    kl_weight: float = 2e-4
+    edge_weight: float = 0.5
+    square_weight: float = 4.0
+
+    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
+        """Return reconstruction error plus weighted KL of a batch (N, 3, H, W)."""
+        x = batch.contiguous(memory_format=torch.channels_last)
+        shape = (x.shape[0], 4, x.shape[2] // 8, x.shape[3] // 8)
+        y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
+        error = y - x
+        edges = self._error(error.diff(dim=2)) + self._error(error.diff(dim=3))
+        kl = (mean**2 + logvar.exp() - 1 - logvar).mean() / 2
+        mse = (error.detach() ** 2).mean(dim=(1, 2, 3)) / 4
+        figures = {"psnr": float((-10 * mse.log10()).mean()), "kl": float(kl.detach())}
+        loss = self._error(error) + self.edge_weight * edges + self.kl_weight * kl
+        return loss, figures
+
+    def _error(self, error: Tensor) -> Tensor:
+        return error.abs().mean() / 4 + self.square_weight * error.square().mean()
+
+    def picture(self, model: nn.Module) -> Image.Image:
+        """Held-out frames above their reconstructions."""
+        held_out = WorldFrames(self.batches.world, self.batches.size, 16, seed=9, held_out=True)
+        x = held_out[0].to(next(model.parameters()).device)
+        rows = [np.concatenate(list(to_frames(t)), axis=1) for t in (x, reconstruct(model, x))]
+        sheet = Image.fromarray(np.concatenate(rows))
+        return sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.NEAREST)
+
+
+def reconstruct(model: nn.Module, x: Tensor) -> Tensor:
+    """Send frames (N, 3, H, W) through the autoencoder without noise."""
+    y, _, _ = model(x, torch.zeros(x.shape[0], 4, x.shape[2] // 8, x.shape[3] // 8).to(x.device))
+    return y
+
+
+def measure_reconstruction(model: nn.Module, frames: WorldFrames, count: int = 32) -> float:
+    """Mean PSNR in dB over `count` batches of (held-out) frames, each frame on its own."""
+    device, figures = next(model.parameters()).device, []
+    with torch.no_grad():
+        for n in range(count):
+            x = frames[n].to(device)
+            pairs = zip(to_frames(x), to_frames(reconstruct(model, x)), strict=True)
+            figures += [peak_signal_to_noise(a, b) for a, b in pairs]
+    return float(np.mean(figures))

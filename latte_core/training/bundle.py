@@ -1,0 +1,106 @@
+"""Put trained parts into a model folder in the Latte-1 layout, ready for engine and diffusers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latte_core import checkpoints
+from latte_core.components.preview import fit_preview
+from latte_core.components.vae import encode_frames, load_vae, save_vae
+from latte_core.data.world import render_clip
+from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
+from latte_core.model import Latte
+from latte_core.training.autoencoder import to_pixels
+from latte_core.training.recipe import Recipe
+from latte_core.training.stages import load_average, make_text_encoder, read_summary
+from latte_core.training.text_to_video import TextToVideo
+
+INDEX = {
+    "_class_name": "LattePipeline",
+    "_diffusers_version": "0.42.0",
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "T5EncoderModel"],
+    "tokenizer": ["transformers", "T5Tokenizer"],
+    "transformer": ["diffusers", "LatteTransformer3DModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def write_bundle(recipe: Recipe, run: Path, folder: Path) -> None:
+    """Write the model folder from a run's `vae`, `video` (or `stills`) and its summaries.
+
+    A model card that stands in the folder already is kept.
+    """
+    text_encoder = make_text_encoder(recipe)
+    model = TextToVideo(Latte(recipe.transformer), text_encoder.model)
+    load_average(model, run / "video" if (run / "video").is_dir() else run / "stills")
+    vae = load_vae(run / "vae")
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    text_encoder.save(folder)
+    checkpoints.save_transformer(model.latte, folder / "transformer")
+    save_vae(vae, folder / "vae")
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(recipe))
+    _write_json(folder / "model_index.json", INDEX)
+    manifest = checkpoints.build_manifest(
+        folder, recipe.defaults, _preview(recipe, vae), _card(recipe, run)
+    )
+    checkpoints.write_manifest(folder, manifest)
+
+
+def scheduler_config(recipe: Recipe) -> dict[str, Any]:
+    """The chain that the model was trained on, as diffusers' DDIM reads it."""
+    return {
+        "_class_name": "DDIMScheduler",
+        "_diffusers_version": "0.42.0",
+        "num_train_timesteps": TRAIN_STEPS,
+        "beta_start": BETA_START,
+        "beta_end": BETA_END,
+        "beta_schedule": "linear",
+        "prediction_type": recipe.objective.prediction,
+        "timestep_spacing": "trailing",
+        "clip_sample": False,
+        "thresholding": False,
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+    }
+
+
+def _preview(recipe: Recipe, vae: Any) -> checkpoints.PreviewMap:
+    """Fit latents to colours on frames of the world."""
+    rng = np.random.default_rng(recipe.seed + 13)
+    frames = np.concatenate(
+        [render_clip(recipe.world.draw(rng), 16, recipe.size, only=(3, 12)) for _ in range(128)]
+    )
+    with torch.no_grad():
+        return fit_preview(encode_frames(vae, to_pixels(frames)), frames)
+
+
+def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
+    """What the page and other programs may want to say about the model."""
+    world = recipe.world
+    return {
+        "name": recipe.name,
+        "version": "1",
+        "description": "A small Latte, trained on this project's own captioned world.",
+        "vocabulary": "closed",
+        "words": world.words(),
+        "subjects": list(world.subjects),
+        "motions": list(world.motions),
+        "scenes": list(world.scenes),
+        "colours": list(world.colours),
+        "examples": list(recipe.prompts),
+        "autoencoder": read_summary(run / "autoencoder"),
+    }
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,60 @@
+"""`python -m latte_core train RECIPE --run FOLDER`: train the bundled model, or one stage of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+STAGES = ("autoencoder", "clips", "stills", "video", "probe", "bundle")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("recipe", type=Path, help="the recipe's JSON file")
+    parser.add_argument("--run", type=Path, required=True, help="folder for states, logs, sheets")
+    parser.add_argument("--stage", choices=("all", *STAGES), default="all")
+    parser.add_argument("--out", type=Path, help="model folder that `bundle` writes")
+    parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
+    parser.add_argument("--minutes", type=float, help="end each stage by the clock")
+    parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
+    parser.add_argument("--fresh", action="store_true", help="do not go on from a saved state")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train what was asked for."""
+    from latte_core.training import stages
+    from latte_core.training.recipe import load_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    recipe = load_recipe(arguments.recipe)
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("steps", "minutes", "device", "precision")
+        if (value := getattr(arguments, name)) is not None
+    }
+    sitting = stages.Run(recipe, arguments.run, changes, arguments.fresh)
+    chosen = STAGES if arguments.stage == "all" else (arguments.stage,)
+    for stage in chosen:
+        _train(sitting, stage, arguments.out)
+    return 0
+
+
+def _train(sitting: Any, stage: str, out: Path | None) -> None:
+    """Carry out one stage."""
+    from latte_core.training import bundle, stages
+
+    if stage == "autoencoder":
+        stages.train_autoencoder(sitting)
+    elif stage == "clips":
+        stages.encode_world(sitting)
+    elif stage == "probe":
+        stages.train_probe(sitting)
+    elif stage == "bundle":
+        folder = out or sitting.folder / sitting.recipe.name
+        bundle.write_bundle(sitting.recipe, sitting.folder, folder)
+    else:
+        stages.train_text_to_video(sitting, stage)

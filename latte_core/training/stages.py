@@ -1,0 +1,194 @@
+"""The stages of a recipe, each a run in a folder of its own below the run's folder.
+
+autoencoder -> clips -> stills -> video -> bundle; `probe` stands beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from latte_core.components.text_encoder import TextEncoder, new_text_encoder
+from latte_core.components.vae import encode_frames, load_vae, new_vae, save_vae
+from latte_core.data.latents import LatentClips, encode_clips, load_clips, save_clips
+from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.errors import DataError
+from latte_core.model import Latte, zero_init_temporal
+from latte_core.training.autoencoder import (
+    AutoencoderTask,
+    Reconstruction,
+    WorldFrames,
+    measure_reconstruction,
+    to_pixels,
+)
+from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
+from latte_core.training.pyramid import start_as_pyramid
+from latte_core.training.recipe import Recipe, StageRecipe
+from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
+
+log = logging.getLogger(__name__)
+
+CLIPS = "clips.safetensors"
+WEIGHTS = "average.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe, where its runs live, and what the caller changes about every loop."""
+
+    recipe: Recipe
+    folder: Path
+    changes: dict[str, Any]
+    fresh: bool = False
+
+    def train(self, task: Task, loop: LoopConfig, stage: str) -> nn.Module:
+        """Train one stage, going on where it stopped unless `fresh`; the average is returned."""
+        trainer = Trainer(task, replace(loop, **self.changes), self.folder / stage)
+        if not self.fresh:
+            trainer.resume()
+        return trainer.run()
+
+
+def train_autoencoder(run: Run) -> None:
+    """Train the autoencoder, measure it on held-out frames, fix the scale of its latents."""
+    r = run.recipe.autoencoder
+    torch.manual_seed(run.recipe.seed)
+    frames = WorldFrames(run.recipe.world, run.recipe.size, r.batch_size, run.recipe.seed + 1)
+    vae = new_vae(r.shape).to(memory_format=torch.channels_last)
+    if r.shape.norm_num_groups == 1:
+        start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0])
+    task = AutoencoderTask(Reconstruction(vae), frames, r.kl_weight, r.edge_weight)
+    model: Any = run.train(task, r.loop, "autoencoder")
+    finish_autoencoder(run, model)
+
+
+def finish_autoencoder(run: Run, model: Any) -> None:
+    """Write the averaged autoencoder with its latents' scale and its held-out PSNR."""
+    frames = WorldFrames(run.recipe.world, run.recipe.size, 16, run.recipe.seed + 1)
+    held_out = replace(frames, seed=run.recipe.seed + 5, held_out=True)
+    psnr = measure_reconstruction(model, held_out)
+    sample = torch.cat([frames[10**6 + n] for n in range(16)])
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        spread = float(model.vae.encode(sample.to(device)).latent_dist.mean.std())
+    model.vae.register_to_config(scaling_factor=1 / spread)
+    save_vae(model.vae, run.folder / "vae", torch.float32)
+    write_summary(run.folder / "autoencoder", {"psnr_held_out_db": psnr})
+    log.info("autoencoder: %.2f dB on held-out frames", psnr)
+
+
+def encode_world(run: Run) -> None:
+    """Render and encode the clips that the denoiser learns from."""
+    vae = load_vae(run.folder / "vae")
+
+    def encode(frames: np.ndarray) -> torch.Tensor:
+        return encode_frames(vae, to_pixels(frames))
+
+    r = run.recipe
+    clips = encode_clips(r.world, r.size, r.autoencoder.clips, encode, r.seed + 7)
+    save_clips(clips, run.folder / CLIPS)
+
+
+def make_text_encoder(recipe: Recipe) -> TextEncoder:
+    """A new text encoder whose vocabulary is the world's words."""
+    pieces = [(f"▁{word}", -1.0) for word in recipe.world.words()]
+    t = recipe.text_encoder
+    return new_text_encoder(
+        pieces,
+        d_model=t.d_model,
+        d_ff=t.d_ff,
+        d_kv=t.d_kv,
+        num_layers=t.num_layers,
+        num_heads=t.num_heads,
+    )
+
+
+def train_text_to_video(run: Run, stage: str) -> None:
+    """Train stage "stills" or "video"; video starts from the average of stills if there is one."""
+    r = run.recipe
+    settings: StageRecipe = getattr(r, stage)
+    torch.manual_seed(r.seed)
+    text_encoder = make_text_encoder(r)
+    model = TextToVideo(Latte(r.transformer), text_encoder.model)
+    zero_init_temporal(model.latte)
+    if stage == "video" and (run.folder / "stills" / WEIGHTS).is_file():
+        load_average(model, run.folder / "stills")
+    model.latte.gradient_checkpointing = settings.gradient_checkpointing
+    source = load_clips(run.folder / CLIPS)
+    task = make_task(r, settings, model, text_encoder, source, run.folder)
+    average: Any = run.train(task, settings.loop, stage)
+    save_average(average, run.folder / stage)
+
+
+def make_task(
+    recipe: Recipe,
+    settings: StageRecipe,
+    model: TextToVideo,
+    text_encoder: TextEncoder,
+    source: LatentClips,
+    folder: Path,
+) -> TextToVideoTask:
+    """Put the text-to-video task together."""
+    o = recipe.objective
+    batches = ClipBatches(
+        source, text_encoder, settings.clips, settings.images, o.length, o.drop, recipe.seed
+    )
+    return TextToVideoTask(
+        model,
+        batches,
+        text_encoder,
+        load_vae(folder / "vae"),
+        DiffusionLoss(o.prediction, recipe.transformer.learned_variance),
+        o.timesteps,
+        o.attention,
+        recipe.prompts,
+        recipe.defaults.guidance_scale,
+    )
+
+
+def save_average(model: nn.Module, folder: Path) -> None:
+    """Write the averaged weights of a stage, for the next one and for the bundle."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if "text_encoder.shared.weight" in state:  # tied: one tensor under two names
+        state.pop("text_encoder.encoder.embed_tokens.weight", None)
+    save_file(state, folder / WEIGHTS)
+
+
+def load_average(model: nn.Module, folder: Path) -> None:
+    """Take over the averaged weights of a stage. Raises DataError if it has not been trained."""
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(f"There are no weights at {path}; train that stage first.")
+    state = load_file(path)
+    if "text_encoder.shared.weight" in state:
+        state["text_encoder.encoder.embed_tokens.weight"] = state["text_encoder.shared.weight"]
+    model.load_state_dict(state)
+
+
+def train_probe(run: Run) -> None:
+    """Train the probe on rendered clips; write it and its accuracy on held-out ones."""
+    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe, save_probe
+
+    r = run.recipe
+    torch.manual_seed(r.seed)
+    probe = WorldProbe(r.world, r.probe.width)
+    batches = ProbeBatches(r.world, r.size, r.probe.batch_size, r.seed + 11)
+    average: Any = run.train(ProbeTask(probe, batches), r.probe.loop, "probe")
+    save_probe(average, run.folder / "probe.safetensors")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Figures that a stage left, empty if it left none."""
+    path = folder / "summary.json"
+    return json.loads(path.read_text()) if path.is_file() else {}

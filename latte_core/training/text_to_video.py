@@ -1,0 +1,221 @@
+"""Task 2: Latte and its text encoder, trained together on clips and stills.
+
+As in the paper's joint image-video training, stills ride behind the clip on the frame axis, each
+with a caption of its own; time attention does not see them. A run starts with stills alone, so
+that the space blocks know the world before the time blocks learn how it moves.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import Dataset
+
+from latte_core.components.text_encoder import TextEncoder
+from latte_core.components.vae import decode_frames
+from latte_core.data.latents import LatentClips
+from latte_core.data.world import write_caption
+from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.model import Latte
+from latte_core.training.loop import Losses
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ClipBatches(Dataset):
+    """Batch n: `clips` clips with `images` stills behind each, or stills alone if clips is 0.
+
+    Yields latents (B, C, F+I, h, w), token ids and masks (B, P, L) and prompt lengths as masks
+    `reads` (B, P, L), where P is 1 + I (1 for stills alone). A tenth of the captions is dropped.
+    """
+
+    source: LatentClips
+    text_encoder: TextEncoder
+    clips: int
+    images: int
+    length: int = 20
+    drop: float = 0.1
+    seed: int = 0
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.seed, number))
+        latents, specs = [], []
+        for _ in range(self.clips or self.images):
+            stills = self._stills(rng, self.images if self.clips else 1)
+            clip = [self._clip(rng)] if self.clips else []
+            latents.append(torch.cat([part for part, _ in clip + stills], dim=1))
+            specs += [spec for _, spec in clip + stills]
+        words = random.Random(int(rng.integers(1 << 31)))
+        captions = [write_caption(spec, words) for spec in specs]
+        return {"latents": torch.stack(latents).float(), **self._tokens(captions, rng)}
+
+    def _clip(self, rng: np.random.Generator) -> tuple[Tensor, Any]:
+        k = int(rng.integers(len(self.source.specs)))
+        return self.source.latents[k], self.source.specs[k]
+
+    def _stills(self, rng: np.random.Generator, count: int) -> list[tuple[Tensor, Any]]:
+        """Draw single frames, each of a clip of its own."""
+        stills = []
+        for _ in range(count):
+            clip, spec = self._clip(rng)
+            frame = int(rng.integers(clip.shape[1]))
+            stills.append((clip[:, frame : frame + 1], spec))
+        return stills
+
+    def _tokens(self, captions: list[str], rng: np.random.Generator) -> Batch:
+        """Tokenise; a dropped caption becomes the empty prompt laid out to the same length.
+
+        That is what sampling uses: the empty prompt's end token, then padding rows, as many as
+        the prompt has tokens.
+        """
+        ids, mask = self.text_encoder.tokenize(captions, self.length)
+        reads = mask.clone()
+        empty_ids, empty_mask = self.text_encoder.tokenize([""], self.length)
+        dropped = torch.from_numpy(rng.random(len(captions)) < self.drop)
+        ids[dropped], mask[dropped] = empty_ids, empty_mask
+        prompts = 1 + self.images if self.clips else 1
+        shape = (-1, prompts, self.length)
+        return {
+            "ids": ids.reshape(shape),
+            "mask": mask.reshape(shape),
+            "reads": reads.reshape(shape),
+        }
+
+
+class TextToVideo(nn.Module):
+    """Text encoder and Latte as one forward pass, so that both learn."""
+
+    def __init__(self, latte: Latte, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.latte = latte
+        self.text_encoder = text_encoder
+
+    def forward(self, latents: Tensor, timesteps: Tensor, batch: Batch, num_images: int) -> Tensor:
+        """Noisy latents (B, C, F+I, h, w) and the batch's tokens -> (B, C_out, F+I, h, w)."""
+        prompts = batch["ids"].shape[1]
+        states = self.text_encoder(
+            input_ids=batch["ids"].flatten(0, 1), attention_mask=batch["mask"].flatten(0, 1)
+        ).last_hidden_state
+        embeds = states.unflatten(0, (-1, prompts))
+        return self.latte(latents, timesteps, embeds, batch["reads"], num_images=num_images)
+
+
+@dataclass
+class TextToVideoTask:
+    """Train `TextToVideo` with the paper's loss.
+
+    `attention` is "math" where fused kernels are slow on short sequences (CPU), else "auto".
+    `timesteps` is "uniform" as in the paper, or "middle": half of them drawn towards the middle
+    of the chain, where the picture's content is decided.
+    """
+
+    model: TextToVideo
+    batches: ClipBatches
+    text_encoder: TextEncoder
+    vae: Any
+    objective: DiffusionLoss = field(default_factory=DiffusionLoss)
+    timesteps: Literal["uniform", "middle"] = "uniform"
+    attention: Literal["auto", "math"] = "auto"
+    prompts: Sequence[str] = ()
+    guidance_scale: float = 2.5
+
+    def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
+        """Mean squared error plus variational bound, over clips and stills alike."""
+        x0 = batch["latents"]
+        device = x0.device
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        steps = self._draw_timesteps(len(x0), generator).to(device)
+        noisy = self.objective.add_noise(x0, noise, steps)
+        num_images = self.batches.images if self.batches.clips else 1
+        with self._kernels():
+            output = model(noisy, steps, batch, num_images)
+        terms = self.objective(output, x0, noise, steps)
+        figures = {"mse": float(terms.mse.detach().mean()), "vb": float(terms.vb.detach().mean())}
+        return terms.total, figures
+
+    def _draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Timesteps (B,) in 0..999."""
+        share = torch.rand(count, generator=generator)
+        if self.timesteps == "middle":
+            normal = torch.sigmoid(torch.randn(count, generator=generator))
+            share = torch.where(torch.rand(count, generator=generator) < 0.5, normal, share)
+        return (share * 1000).long().clamp(max=999)
+
+    def _kernels(self) -> Any:
+        backends = [SDPBackend.MATH] if self.attention == "math" else _ALL_BACKENDS
+        return sdpa_kernel(backends)
+
+    def picture(self, model: nn.Module) -> Image.Image:
+        """Six frames of each fixed prompt's clip (or one still), a row each, two columns."""
+        frames = 16 if self.batches.clips else 1
+        clips = sample_clips(model, self, list(self.prompts), frames)
+        shown = [clip[:: 3 if frames > 1 else 1] for clip in clips]
+        rows = [np.concatenate(list(clip), axis=1) for clip in shown]
+        columns = 2 if frames > 1 else 8
+        rows += [np.zeros_like(rows[0])] * (-len(rows) % columns)
+        per = math.ceil(len(rows) / columns)
+        grid = [np.concatenate(rows[i * per : (i + 1) * per]) for i in range(columns)]
+        sheet = Image.fromarray(np.concatenate(grid, axis=1))
+        return sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.NEAREST)
+
+
+_ALL_BACKENDS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.MATH,
+]
+
+
+@torch.no_grad()
+def sample_clips(
+    model: nn.Module, task: TextToVideoTask, prompts: list[str], frames: int, steps: int = 16
+) -> list[np.ndarray]:
+    """Draw one clip (or still) per prompt with DDIM on evenly spaced steps, for looking at.
+
+    Returns uint8 (F, H, W, 3) each. The engine samples better and in more ways; this is what the
+    trainer can do without it.
+    """
+    size = task.batches.source.latents.shape[-2:]
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn((len(prompts), 4, frames, *size), generator=generator)
+    ids, mask = task.text_encoder.tokenize(prompts, task.batches.length)
+    empty = task.text_encoder.tokenize([""], task.batches.length)
+    both = {
+        "ids": torch.cat([empty[0].expand_as(ids), ids])[:, None],
+        "mask": torch.cat([empty[1].expand_as(mask), mask])[:, None],
+        "reads": torch.cat([mask, mask])[:, None],
+    }
+    device = next(model.parameters()).device
+    both = {name: value.to(device) for name, value in both.items()}
+    x = x.to(device)
+    grid = torch.linspace(999, 0, steps + 1).round().long().to(device)
+    for now, then in pairwise(grid):
+        t = now.expand(2 * len(prompts))
+        output = model(torch.cat([x, x]), t, both, int(frames == 1))[:, :4]
+        plain, told = output.chunk(2)
+        guided = plain + task.guidance_scale * (told - plain)
+        x0 = task.objective.predict_x0(guided, x, now.expand(len(prompts)))
+        noise = _noise_of(task.objective, x, x0, now)
+        x = task.objective.add_noise(x0, noise, then.expand(len(prompts))) if then > 0 else x0
+    return [decode_frames(task.vae, clip.transpose(0, 1)) for clip in x]
+
+
+def _noise_of(objective: DiffusionLoss, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
+    """The noise that makes x out of x0 at a step."""
+    one = step.expand(len(x))
+    zeros = torch.zeros_like(x)
+    signal = objective.add_noise(x0, zeros, one)
+    spread = objective.add_noise(zeros, torch.ones_like(x), one)
+    return (x - signal) / spread
