@@ -133,8 +133,6 @@ def write_tensors(state: dict[str, Tensor], folder: Path, max_shard_bytes: int) 
 
     A tensor that is larger than a shard gets one of its own.
     """
-    from safetensors.torch import save_file
-
     shards: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in state.items():
@@ -145,17 +143,28 @@ def write_tensors(state: dict[str, Tensor], folder: Path, max_shard_bytes: int) 
         shards[-1][name] = tensor.contiguous()
         filled += size
     if len(shards) == 1:
-        save_file(shards[0], folder / WEIGHTS, metadata={"format": "pt"})
+        _write_file(shards[0], folder / WEIGHTS)
         return
     stem, total = WEIGHTS.removesuffix(".safetensors"), len(shards)
     where: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"{stem}-{number:05d}-of-{total:05d}.safetensors"
-        save_file(shard, folder / name, metadata={"format": "pt"})
+        _write_file(shard, folder / name)
         where |= dict.fromkeys(shard, name)
     size = sum(t.numel() * t.element_size() for t in state.values())
     index = {"metadata": {"total_size": size}, "weight_map": where}
     write_json(folder / INDEX, index)
+
+
+def _write_file(state: dict[str, Tensor], path: Path) -> None:
+    """Write one safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path.name} cannot be written: {error}.") from error
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

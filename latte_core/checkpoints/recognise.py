@@ -54,8 +54,10 @@ def from_state_dict(state: Mapping[str, Any], **config_fields: Any) -> Latte:
         )
     try:
         config = ModelConfig(**(layout.infer(weights, config_fields) | config_fields))
-    except (KeyError, IndexError, ZeroDivisionError) as error:
+    except KeyError as error:
         raise CheckpointError(f"The weights lack {error}; this is not the whole model.") from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"The weights have shapes that no Latte has: {error}.") from error
     ignored = (*TABLES, UNUSED_T2V)
     kept = {name: tensor for name, tensor in weights.items() if name not in ignored}
     return build(config, kept, layout.names)

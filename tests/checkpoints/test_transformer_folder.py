@@ -94,3 +94,21 @@ def test_a_failed_save_leaves_the_old_folder(tmp_path: Path) -> None:
         save_transformer(model, tmp_path / "transformer")
     assert {p.name: p.read_bytes() for p in (tmp_path / "transformer").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["transformer"]
+
+
+@pytest.mark.parametrize("limit", [100, 50_000])
+def test_a_full_disk_leaves_the_old_folder(tmp_path: Path, limit: int) -> None:
+    """A limit on the size of files stands in for the disk: writing fails in the same way."""
+    resource = pytest.importorskip("resource")
+    model = random_model(T2V)
+    save_transformer(model, tmp_path / "transformer", FP32)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "transformer").iterdir()}
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
+    try:
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            save_transformer(model, tmp_path / "transformer", FP32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "transformer").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["transformer"]

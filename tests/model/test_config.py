@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 
+import diffusers
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
@@ -64,9 +65,16 @@ def test_latte_1_has_the_public_size() -> None:
 
 
 def test_t2v_json_is_what_diffusers_builds_from(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        stock = LatteTransformer3DModel.from_config(json.loads(json.dumps(text().to_json())))
-    assert not caplog.records, "a stock user should meet no warning"
+    data = json.loads(json.dumps(text().to_json()))
+    diffusers.utils.logging.enable_propagation()
+    try:
+        with caplog.at_level(logging.WARNING):
+            stock = LatteTransformer3DModel.from_config(data)
+            assert not caplog.records, "a stock user should meet no warning"
+            LatteTransformer3DModel.from_config(data | {"unknown": 1})
+            assert caplog.records, "control: diffusers does warn of unknown keys"
+    finally:
+        diffusers.utils.logging.disable_propagation()
     assert stock.config.video_length == 4
     assert stock.config.num_layers == 2
     assert stock.config.attention_head_dim == 12
