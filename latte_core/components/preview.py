@@ -47,6 +47,5 @@ def fit_preview(latents: Tensor, pixels: NDArray[np.uint8]) -> PreviewMap:
     rows = latents.detach().double().permute(0, 2, 3, 1).reshape(-1, channels).cpu().numpy()
     inputs = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     solution = np.linalg.lstsq(inputs, colours, rcond=None)[0]
-    weight = tuple(tuple(float(value) for value in row) for row in solution[:-1])
-    red, green, blue = (float(value) for value in solution[-1])
-    return PreviewMap(weight=weight, bias=(red, green, blue))
+    rows_of_colours = [(float(r), float(g), float(b)) for r, g, b in solution]
+    return PreviewMap(weight=tuple(rows_of_colours[:-1]), bias=rows_of_colours[-1])

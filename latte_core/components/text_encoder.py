@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -171,10 +173,14 @@ def new_text_encoder(
 
 
 def load_text_encoder(
-    folder: Path, dtype: torch.dtype = torch.float32, bits: Literal[8, 4] | None = None
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    bits: Literal[8, 4] | None = None,
+    device: str = "cpu",
 ) -> TextEncoder:
     """Read folder/tokenizer and folder/text_encoder.
 
+    `device` is where packed weights are put, for good; plain weights are read into main memory.
     `bits` loads the encoder quantised by bitsandbytes (8 bits, or 4 as NF4); its `wo` layers and
     embedding stay in `dtype`. Raises CheckpointError for missing or surplus tensors,
     MemoryPlanError if bitsandbytes is not there.
@@ -188,15 +194,22 @@ def load_text_encoder(
     quantisation = _quantisation(bits, dtype)
     try:
         tokenizer = T5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        model, report = kind.from_pretrained(
-            folder / "text_encoder",
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            quantization_config=quantisation,
-            output_loading_info=True,
-        )
     except Exception as error:  # transformers raises nearly any kind
+        raise CheckpointError(
+            f"The tokenizer in {folder / 'tokenizer'} cannot be read: copy the folder again."
+        ) from error
+    try:
+        with _without_progress_bar():
+            model, report = kind.from_pretrained(
+                folder / "text_encoder",
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                quantization_config=quantisation,
+                device_map=None if bits is None else {"": device},
+                output_loading_info=True,
+            )
+    except Exception as error:
         raise CheckpointError(
             f"The text encoder in {folder} cannot be read ({error}): copy the folder again."
         ) from error
@@ -228,6 +241,20 @@ def _quantisation(bits: int | None, dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers' own progress bar off the terminal; ours is the caller's."""
+    from transformers.utils import logging as their_logging
+
+    shown = their_logging.is_progress_bar_enabled()
+    their_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            their_logging.enable_progress_bar()
 
 
 def _check_report(report: dict[str, Any], folder: Path) -> None:

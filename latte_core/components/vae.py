@@ -220,8 +220,9 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         raise CheckpointError(
             f"The autoencoder in {folder} cannot be read ({error}): copy the folder again."
         ) from error
-    _fill(vae, {_modern_name(name): value for name, value in state.items()}, weights_path)
-    return vae.to(dtype).eval().requires_grad_(False)
+    state = {_modern_name(name): value.to(dtype) for name, value in state.items()}
+    _fill(vae, state, weights_path)
+    return vae.eval().requires_grad_(False)
 
 
 def _modern_name(name: str) -> str:
@@ -247,4 +248,4 @@ def _fill(vae: Any, state: dict[str, Tensor], source: Path) -> None:
             )
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{source}: {name} holds NaN or infinity: the file is damaged.")
-    vae.load_state_dict(state)
+    vae.load_state_dict(state, assign=True)  # takes their dtype over, too

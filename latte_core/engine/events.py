@@ -89,8 +89,8 @@ Event: TypeAlias = Loading | Encoded | Step | Decoding | Finished
 class EngineInfo:
     """What an engine is made of: for the page, the command line and recipes.
 
-    `plan` is a sentence with sizes in GiB; `max_frames` the longest clip; `card` the model's own
-    description from its manifest, {} if it has none.
+    `plan` is a sentence with sizes in GiB; `clip_lengths` the numbers of frames that it can make;
+    `card` the model's own description from its manifest, {} if it has none.
     """
 
     model: str
@@ -100,5 +100,5 @@ class EngineInfo:
     defaults: Defaults
     schedulers: tuple[str, ...]
     modes: tuple[str, ...]
-    max_frames: int
+    clip_lengths: tuple[int, ...]
     card: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,8 @@ from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from latte_core.checkpoints import Defaults
 
 Mode = Literal["video", "image", "joint"]
@@ -80,10 +82,13 @@ class GenerationRequest:
             object.__setattr__(self, name, value)
         self._check_together()
 
-    def resolve(self, defaults: Defaults, max_frames: int | None = None) -> GenerationRequest:
+    def resolve(
+        self, defaults: Defaults, clip_lengths: Sequence[int] | None = None
+    ) -> GenerationRequest:
         """Fill every None: the seed with a fresh one, the rest from the model's defaults.
 
-        `max_frames` is the longest clip that the model was made for.
+        `clip_lengths` are the numbers of frames that the model can make; one frame and its
+        default number if not given.
         """
         filled = replace(
             self,
@@ -96,12 +101,17 @@ class GenerationRequest:
             width=self.width or defaults.width,
             scheduler=self.scheduler or defaults.scheduler,
         )
-        longest = defaults.num_frames if max_frames is None else max_frames
-        if filled.num_frames is not None and filled.num_frames > longest:
+        lengths = clip_lengths or (1, defaults.num_frames)
+        if filled.num_frames not in lengths:
+            possible = (
+                " or ".join(map(str, lengths))
+                if len(lengths) <= 2
+                else (f"{min(lengths)} to {max(lengths)}")
+            )
             raise RequestError(
                 "num_frames",
-                f"num_frames is {filled.num_frames}, but this model makes clips of 1 to {longest} "
-                "frames: choose a number in that range.",
+                f"num_frames is {filled.num_frames}, but this model makes clips of {possible} "
+                "frames: choose that.",
             )
         return filled
 

@@ -23,12 +23,7 @@ def landing(path: Path, suffix: str) -> Iterator[Path]:
     Raises MediaError, naming the cause and the remedy, if the target's suffix or folder is wrong
     or the disk refuses; the temporary file is gone then, and a former `path` is untouched.
     """
-    if path.suffix.lower() != suffix:
-        raise MediaError(f"{path.name} must end in {suffix}: choose such a name.")
-    if not path.parent.is_dir():
-        raise MediaError(f"The folder {path.parent} does not exist: make it first.")
-    if path.is_dir():
-        raise MediaError(f"{path} is a folder: choose a file name inside it.")
+    check_target(path, suffix)
     sweep_partials(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
@@ -40,6 +35,16 @@ def landing(path: Path, suffix: str) -> Iterator[Path]:
         raise MediaError(_sentence(path, error)) from error
     finally:
         _remove(partial)
+
+
+def check_target(path: Path, suffix: str) -> None:
+    """Raise MediaError if `path` cannot be the name of a file that ends in `suffix`."""
+    if path.suffix.lower() != suffix:
+        raise MediaError(f"{path.name} must end in {suffix}: choose such a name.")
+    if not path.parent.is_dir():
+        raise MediaError(f"The folder {path.parent} does not exist: make it first.")
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder: choose a file name inside it.")
 
 
 def sweep_partials(folder: Path) -> int:

@@ -180,7 +180,7 @@ def test_resolve_fills_everything_and_draws_a_seed():
 
 def test_resolve_keeps_what_was_given():
     given = GenerationRequest("a cow", "rain", "joint", 2, 0, 7, 1.0, 8, 64, 96, "unipc")
-    assert given.resolve(DEFAULTS) == given
+    assert given.resolve(DEFAULTS, range(1, 17)) == given
 
 
 @pytest.mark.parametrize("mode,stills", [("video", 0), ("image", 1), ("joint", 4)])
@@ -189,9 +189,14 @@ def test_resolve_knows_the_number_of_stills(mode, stills):
 
 
 def test_resolve_refuses_clips_that_the_model_cannot_make():
-    with pytest.raises(RequestError, match="1 to 16 frames") as caught:
-        GenerationRequest("a cow", num_frames=17).resolve(DEFAULTS)
-    assert caught.value.field == "num_frames"
+    for frames in (8, 17):
+        with pytest.raises(RequestError, match="clips of 1 or 16 frames") as caught:
+            GenerationRequest("a cow", num_frames=frames).resolve(DEFAULTS)
+        assert caught.value.field == "num_frames"
+    with pytest.raises(RequestError, match="clips of 1 to 16 frames"):
+        GenerationRequest("a cow", num_frames=17).resolve(DEFAULTS, range(1, 17))
+    assert GenerationRequest("a cow", num_frames=8).resolve(DEFAULTS, range(1, 17))
+    assert GenerationRequest("a cow", num_frames=1).resolve(DEFAULTS).num_frames == 1
     with pytest.raises(RequestError, match="stills"):
         GenerationRequest("a cow", mode="joint").resolve(
             SimpleNamespace(**{**vars(DEFAULTS), "num_frames": 2})

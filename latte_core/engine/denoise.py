@@ -1,0 +1,204 @@
+"""From noise to latents, step by step.
+
+Every picture (the clip, each still) is a `Track` with its own sampler and its own random source,
+so a clip does not depend on the stills beside it. All tracks share one forward pass a step.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latte_core.components.preview import preview_frames
+from latte_core.diffusion.guidance import Conditions, guided
+from latte_core.diffusion.schedulers import make_scheduler, predict_x0, reads_variance
+from latte_core.engine.events import Step
+from latte_core.engine.parts import Parts
+from latte_core.engine.request import GenerationRequest
+from latte_core.errors import ConfigError, NonFiniteError, RequestError
+
+TIMED_STEPS = 2  # before a time to go is told
+
+
+class Track:
+    """One picture on its way from noise; latents are float32 (1, C, frames, h, w)."""
+
+    def __init__(self, noise: Tensor, scheduler: Any, generator: torch.Generator) -> None:
+        self.noise = noise
+        self.scheduler = scheduler
+        self.latents = noise * scheduler.init_noise_sigma
+        self.seen = self.latents
+        accepted = inspect.signature(scheduler.step).parameters
+        self._options = {"generator": generator} if "generator" in accepted else {}
+
+    @property
+    def frames(self) -> int:
+        """Frames of this picture."""
+        return self.latents.shape[2]
+
+    def model_input(self, timestep: Tensor) -> Tensor:
+        """The latents as the model is to see them at this step."""
+        self.seen = self.scheduler.scale_model_input(self.latents, timestep)
+        return self.seen
+
+    def advance(self, output: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
+        """Take one step with the model's output; returns the present estimate of the picture."""
+        channels = self.latents.shape[1]
+        prediction = output[:, :channels]
+        estimate = predict_x0(
+            prediction, self.seen, timestep, self.scheduler.alphas_cumprod, prediction_type
+        )
+        used = output if reads_variance(self.scheduler) else prediction
+        self.latents = self.scheduler.step(
+            used, timestep, self.latents, **self._options, return_dict=False
+        )[0]
+        return estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """The tracks of one request: the clip, if there is one, then the stills."""
+
+    clip: Track | None
+    stills: tuple[Track, ...]
+    timesteps: tuple[Tensor, ...]
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All tracks in the order in which the model sees them."""
+        return self.stills if self.clip is None else (self.clip, *self.stills)
+
+    def primary(self, attribute: str) -> NDArray[np.float32]:
+        """Noise or latents (1, C, F, h, w) of the clip, or of all stills where there is none."""
+        shown = self.stills if self.clip is None else (self.clip,)
+        return torch.cat([getattr(track, attribute) for track in shown], dim=2).cpu().numpy()
+
+
+def start(request: GenerationRequest, parts: Parts) -> Sampling:
+    """Draw the noise of a resolved request and make its samplers.
+
+    The clip's noise is one draw (1, C, F, h, w) from the seed, as stock makes it; still i starts
+    from its frame i. Raises RequestError if the sampler cannot run so few steps.
+    """
+    assert request.seed is not None and request.num_frames is not None  # resolved
+    assert request.height is not None and request.width is not None
+    factor, channels = parts.vae_factor, parts.transformer.config.in_channels
+    frame = (request.height // factor, request.width // factor)
+    generator = torch.Generator().manual_seed(request.seed)
+    noise = torch.randn((1, channels, request.num_frames, *frame), generator=generator)
+    device, scheduler = parts.plan.device, _scheduler(request, parts)
+    clip = None
+    if request.mode != "image":
+        clip = Track(noise.to(device), scheduler, generator)
+    stills = []
+    for index in range(request.num_images):
+        own = _still_generator(request.seed, index)
+        if index < request.num_frames:
+            start_noise = noise[:, :, index : index + 1]
+        else:
+            start_noise = torch.randn((1, channels, 1, *frame), generator=own)
+        # A fresh copy is a sampler that has taken no step, and cheaper than making one.
+        stills.append(Track(start_noise.to(device), copy.deepcopy(scheduler), own))
+    return Sampling(clip, tuple(stills), tuple(scheduler.timesteps))
+
+
+def _still_generator(seed: int, index: int) -> torch.Generator:
+    """A random source for one still. torch's CPU generator reads 32 bits of a seed, so they mix."""
+    mixed = np.random.SeedSequence([seed, index + 1]).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(mixed))
+
+
+def _scheduler(request: GenerationRequest, parts: Parts) -> Any:
+    assert request.scheduler is not None
+    scheduler = make_scheduler(request.scheduler, parts.scheduler_config)
+    try:
+        scheduler.set_timesteps(request.num_inference_steps)
+    except (ValueError, IndexError, ConfigError) as error:
+        raise RequestError(
+            "num_inference_steps",
+            f"num_inference_steps is {request.num_inference_steps}, which {request.scheduler} "
+            "cannot do with this model: try more steps or another scheduler.",
+        ) from error
+    return scheduler
+
+
+class Denoiser:
+    """Runs the steps of one sampling, one event a step."""
+
+    def __init__(self, parts: Parts, conditions: Conditions, sampling: Sampling) -> None:
+        self._parts = parts
+        self._sampling = sampling
+        dtype = getattr(torch, parts.plan.transformer_dtype)
+        self._conditions = conditions.to(parts.plan.device, dtype)
+
+    def first_event(self) -> Step:
+        """Step 0: the noise that the seed stands for."""
+        total = len(self._sampling.timesteps)
+        noise = [track.noise for track in self._sampling.tracks]
+        return Step(0, total, *self._pictures(noise), seconds=0.0, eta_s=None)
+
+    @torch.no_grad()
+    def run(self, emit: Callable[[Step], None], check: Callable[[int, int], None]) -> None:
+        """Take every step; `check(done, total)` is called before each and may raise."""
+        total = len(self._sampling.timesteps)
+        durations: list[float] = []
+        for index, timestep in enumerate(self._sampling.timesteps, start=1):
+            check(index - 1, total)
+            began = time.perf_counter()
+            estimates = self._step(timestep, index)
+            pictures = self._pictures(estimates)
+            durations.append(time.perf_counter() - began)
+            emit(Step(index, total, *pictures, durations[-1], _time_to_go(durations, total)))
+        check(total, total)
+
+    def _step(self, timestep: Tensor, index: int) -> list[Tensor]:
+        tracks = self._sampling.tracks
+        seen = torch.cat([track.model_input(timestep) for track in tracks], dim=2)
+        batch = self._conditions.halves
+        output = self._parts.transformer(
+            seen.expand(batch, -1, -1, -1, -1),
+            timestep.to(seen.device).expand(batch),
+            prompt_embeds=self._conditions.embeds,
+            prompt_attention_mask=self._conditions.mask,
+            num_images=len(self._sampling.stills),
+        )
+        output = guided(output.float(), self._conditions, seen.shape[1])
+        self._check_finite(output, index)
+        return [
+            track.advance(part, timestep, self._parts.prediction_type)
+            for track, part in zip(tracks, _per_track(output, tracks), strict=True)
+        ]
+
+    def _check_finite(self, output: Tensor, index: int) -> None:
+        if not bool(torch.isfinite(output).all()):
+            raise NonFiniteError(
+                f"The transformer gave NaN or infinity at step {index}, so nothing was made. Lower "
+                "the guidance, try another seed or scheduler; if it stays, the model is damaged."
+            )
+
+    def _pictures(self, estimates: list[Tensor]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Previews of the clip (F, h, w, 3) and of the stills (I, h, w, 3)."""
+        shown = preview_frames(torch.cat(estimates, dim=2)[0], self._parts.preview)
+        clip_frames = self._sampling.clip.frames if self._sampling.clip else 0
+        return shown[:clip_frames], shown[clip_frames:]
+
+
+def _per_track(output: Tensor, tracks: tuple[Track, ...]) -> Iterator[Tensor]:
+    yield from output.split([track.frames for track in tracks], dim=2)
+
+
+def _time_to_go(durations: list[float], total: int) -> float | None:
+    """Remaining seconds by the mean of the steps so far, the first (warm-up) left out."""
+    if len(durations) < TIMED_STEPS:
+        return None
+    steady = durations[1:]
+    return (total - len(durations)) * sum(steady) / len(steady)

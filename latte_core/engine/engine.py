@@ -1,0 +1,147 @@
+"""The engine: load a model once, then turn requests into videos, one at a time.
+
+engine = Engine.load("assets/latte-world")
+for event in engine.stream(GenerationRequest(prompt="a red rocket flies up over the sea")):
+    ...                                 # Encoded, Step, Step, ..., Decoding, ..., Finished
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from latte_core.diffusion.schedulers import SCHEDULERS
+from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading
+from latte_core.engine.memory import make_policy, recover
+from latte_core.engine.parts import load_parts
+from latte_core.engine.pipeline import Pipeline
+from latte_core.engine.prompts import PromptBook
+from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.engine.worker import Job, Worker
+from latte_core.errors import LatteError
+
+QUEUE_CAPACITY = 64
+
+
+class Engine:
+    """A model in memory and the one thread that works with it. Make it with `Engine.load`."""
+
+    def __init__(self, worker: Worker, pipeline: Pipeline) -> None:
+        self._worker = worker
+        self._pipeline = pipeline
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        memory: str = "auto",
+        device: str = "auto",
+        on_progress: Callable[[Loading], None] | None = None,
+    ) -> Engine:
+        """Read a folder, or a hub id, in the Latte-1 layout.
+
+        `memory` is auto, resident, offload, offload-8bit, offload-4bit or text-on-cpu; `device`
+        is auto, cuda, mps or cpu. `describe().plan` says what was chosen and why. Raises
+        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit.
+        """
+        worker = Worker(QUEUE_CAPACITY, recover=recover)
+        made: list[Pipeline] = []
+
+        def work(job: Job[Loading]) -> None:
+            parts = load_parts(str(model), memory, device, job.emit)
+            policy = make_policy(parts.plan, parts.modules())
+            made.append(Pipeline(parts, policy, PromptBook(parts.text, parts.closed_vocabulary)))
+            job.emit(Loading("ready", f"{parts.name} is ready", 1.0))
+
+        try:
+            for event in worker.submit(work).events():
+                if on_progress is not None:
+                    on_progress(event)
+        except BaseException:
+            worker.close()
+            raise
+        return cls(worker, made.pop())
+
+    def submit(self, request: GenerationRequest) -> Job[Event]:
+        """Queue a request.
+
+        Raises RequestError if this model cannot make it, EngineBusyError if the queue is full.
+        """
+        resolved = self._resolve(request)
+
+        def work(job: Job[Event]) -> None:
+            job.emit(Finished(self._pipeline.run(resolved, job.emit, job.check)))
+
+        return self._worker.submit(work)
+
+    def stream(self, request: GenerationRequest) -> Iterator[Event]:
+        """The events of a request as they happen, Finished being the last.
+
+        The request is checked at once and queued when the first event is asked for. Closing the
+        iterator cancels the job; a job that was cancelled otherwise raises Cancelled here.
+        """
+        return self._events(self._resolve(request))
+
+    def generate(
+        self, request: GenerationRequest, cancel: threading.Event | None = None
+    ) -> Generation:
+        """Make what is asked for and wait for it. Setting `cancel` raises Cancelled."""
+        job = self.submit(request)
+        try:
+            for event in job.events():
+                if cancel is not None and cancel.is_set():
+                    job.cancel()
+                if isinstance(event, Finished):
+                    return event.generation
+        finally:
+            job.cancel()
+        raise LatteError("The job ended without a result.")
+
+    def describe(self) -> EngineInfo:
+        """What this engine is made of."""
+        parts = self._pipeline.parts
+        return EngineInfo(
+            model=parts.name,
+            model_hash=parts.hash,
+            device=parts.plan.device,
+            plan=parts.plan.sentence,
+            defaults=parts.defaults,
+            schedulers=tuple(SCHEDULERS),
+            modes=MODES,
+            clip_lengths=parts.clip_lengths,
+            card=dict(parts.card),
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine takes requests."""
+        return self._worker.alive
+
+    def close(self) -> None:
+        """Stop what runs, refuse what comes, free the model. Closing twice does nothing."""
+        self._worker.close()
+        self._pipeline.policy.release()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _resolve(self, request: GenerationRequest) -> GenerationRequest:
+        parts = self._pipeline.parts
+        return request.resolve(parts.defaults, parts.clip_lengths)
+
+    def _events(self, resolved: GenerationRequest) -> Iterator[Event]:
+        job = self.submit(resolved)
+        try:
+            yield from job.events()
+        finally:
+            job.cancel()

@@ -1,0 +1,145 @@
+"""Where the parts of a model live: free memory, and the policies that move parts about.
+
+A policy is asked for a part (`with policy.using("vae") as vae`) and sees to it that the part is
+on its device inside the block, and gone again after it, whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from latte_core.engine.plans import Device, Plan
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class MemoryPolicy(Protocol):
+    """Puts parts onto their devices and takes them off."""
+
+    def using(self, name: str) -> Any:
+        """A context manager that yields the module `name`, ready on its device."""
+
+    def release(self) -> None:
+        """Undo everything: no hook stays on a module."""
+
+
+class Resident:
+    """All parts are put onto their devices once and stay there."""
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module], devices: Mapping[str, str]) -> None:
+        self._modules = dict(modules)
+        for name, module in self._modules.items():
+            if not is_packed(module):
+                module.to(devices[name])
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[torch.nn.Module]:
+        """The module as it is."""
+        yield self._modules[name]
+
+    def release(self) -> None:
+        """Nothing to undo."""
+
+
+class Offload:
+    """Parts wait in main memory and are moved to their device for the time of a block.
+
+    The moving is done by accelerate's hooks. Modules with packed 8- or 4-bit weights are left
+    where they were loaded: moving them after a forward would damage them.
+    """
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module], devices: Mapping[str, str]) -> None:
+        from accelerate import cpu_offload_with_hook
+
+        self._modules = dict(modules)
+        self._hooks: dict[str, Any] = {}
+        for name, module in self._modules.items():
+            if not is_packed(module):
+                _, hook = cpu_offload_with_hook(module, execution_device=devices[name])
+                self._hooks[name] = hook
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[torch.nn.Module]:
+        """The module on its device; back in main memory afterwards, also after an error."""
+        module, hook = self._modules[name], self._hooks.get(name)
+        try:
+            if hook is not None:
+                hook.hook.pre_forward(module)
+            yield module
+        finally:
+            if hook is not None:
+                hook.offload()
+            empty_cache()
+
+    def release(self) -> None:
+        """Take the hooks off; the parts stay in main memory."""
+        for hook in self._hooks.values():
+            hook.remove()
+        self._hooks.clear()
+
+
+POLICIES: dict[bool, type[Resident] | type[Offload]] = {False: Resident, True: Offload}
+
+
+def make_policy(plan: Plan, modules: Mapping[str, torch.nn.Module]) -> MemoryPolicy:
+    """The policy that carries out `plan` for these modules."""
+    devices = {
+        name: plan.text_device if name == "text_encoder" else plan.device for name in modules
+    }
+    return POLICIES[plan.offload](modules, devices)
+
+
+def is_packed(module: torch.nn.Module) -> bool:
+    """Whether bitsandbytes holds this module's weights in 8 or 4 bits."""
+    return bool(getattr(module, "is_loaded_in_8bit", False)) or bool(
+        getattr(module, "is_loaded_in_4bit", False)
+    )
+
+
+def free_memory() -> dict[Device, int]:
+    """Free bytes of every device of this machine."""
+    free: dict[Device, int] = {"cpu": _free_host_bytes()}
+    if torch.cuda.is_available():
+        free["cuda"] = torch.cuda.mem_get_info()[0]
+    if torch.backends.mps.is_available():
+        free["mps"] = int(0.7 * free["cpu"])  # what macOS lets the GPU hold of its memory
+    return free
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 itself; emulated, it is slower than fp32."""
+    support = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return any(bool(check()) for check in (support, amx) if check is not None)
+
+
+def empty_cache() -> None:
+    """Give unused memory back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def recover() -> None:
+    """After a job that failed or was stopped: free what its frames left behind, then the cache."""
+    gc.collect()
+    empty_cache()
+
+
+def _free_host_bytes() -> int:
+    import psutil  # comes with accelerate
+
+    free = int(psutil.virtual_memory().available)
+    try:  # a container's own limit; what it cached of files can be taken back
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        free = min(free, limit - used + int(stat["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no limit, or another system
+        pass
+    return free

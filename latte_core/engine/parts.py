@@ -1,0 +1,225 @@
+"""Read a model folder into the parts that an engine needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from latte_core.checkpoints import (
+    LATTE_1_DEFAULTS,
+    Defaults,
+    PreviewMap,
+    check_layout,
+    load_transformer,
+    model_hash,
+    read_manifest,
+    resolve_model,
+    verify_folder,
+)
+from latte_core.checkpoints.files import read_header, read_json
+from latte_core.components.text_encoder import TextEncoder, load_text_encoder
+from latte_core.components.vae import load_temporal_vae, load_vae
+from latte_core.engine.events import Loading
+from latte_core.engine.memory import cpu_has_bf16, free_memory
+from latte_core.engine.plans import ModelSizes, Plan, choose_plan
+from latte_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from latte_core.checkpoints import Manifest
+    from latte_core.model import Latte
+
+OnProgress = Callable[[Loading], None]
+
+# Parameters that bitsandbytes leaves alone in a T5 encoder.
+UNPACKED = (".wo.", "shared.", "embed_tokens.", "relative_attention_bias.", "norm.")
+# Stable Diffusion 1.x latents to RGB, as found by linear regression by the forum user keturn:
+# discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204. Its output range
+# -1..1 is brought to 0..1 here by halving, and a bias of one half.
+SD1_RGB = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+)
+TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 512 x 512 in fp16
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A loaded model: its networks, and what its folder says about them."""
+
+    name: str
+    hash: str
+    text: TextEncoder
+    transformer: Latte
+    vae: Any
+    temporal_vae: Any | None
+    scheduler_config: dict[str, Any]
+    preview: PreviewMap
+    defaults: Defaults
+    plan: Plan
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels of a side per latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def prediction_type(self) -> str:
+        """What the transformer predicts, in diffusers' words."""
+        return str(self.scheduler_config.get("prediction_type", "epsilon"))
+
+    @property
+    def clip_lengths(self) -> tuple[int, ...]:
+        """Frame numbers that the transformer can make."""
+        config = self.transformer.config
+        if config.temporal_positions == "rope":
+            return tuple(range(1, config.num_frames + 1))
+        return (1, config.num_frames)
+
+    @property
+    def closed_vocabulary(self) -> bool:
+        """Whether the text encoder knows a list of words and no others."""
+        vocabulary = self.card.get("vocabulary")
+        return vocabulary == "closed" or isinstance(vocabulary, (list, dict))
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The networks by the names that memory policies use."""
+        modules = {
+            "text_encoder": self.text.model,
+            "transformer": self.transformer,
+            "vae": self.vae,
+            "temporal_vae": self.temporal_vae,
+        }
+        return {name: module for name, module in modules.items() if module is not None}
+
+
+def load_parts(model: str, memory: str, device: str, report: OnProgress) -> Parts:
+    """Find, check and read a model folder, placing nothing yet.
+
+    Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
+    """
+    report(Loading("find", f"Looking for {model}", 0.0))
+    folder = resolve_model(model)
+    report(Loading("verify", f"Checking {folder.name}", 0.05))
+    check_layout(folder)
+    if not (folder / "text_encoder").is_dir():
+        raise CheckpointError(
+            f"The model in {folder} knows classes and reads no prompts, which the engine needs: "
+            "give a text-to-video model."
+        )
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        verify_folder(folder, manifest)
+    transformer_config = read_json(folder / "transformer" / "config.json")
+    vae_config = read_json(folder / "vae" / "config.json")
+    defaults = manifest.defaults if manifest else folder_defaults(transformer_config, vae_config)
+    sizes = measure(folder, transformer_config, vae_config, defaults)
+    plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16())
+    report(Loading("plan", plan.sentence, 0.1))
+    return _read_parts(model, folder, plan, (manifest, defaults), report)
+
+
+def _read_parts(
+    model: str,
+    folder: Path,
+    plan: Plan,
+    described: tuple[Manifest | None, Defaults],
+    report: OnProgress,
+) -> Parts:
+    manifest, defaults = described
+    report(Loading("text_encoder", "Reading the text encoder", 0.15))
+    text_dtype = getattr(torch, plan.text_dtype)
+    text = load_text_encoder(folder, text_dtype, plan.text_bits, plan.text_device)
+    report(Loading("transformer", "Reading the transformer", 0.6))
+    transformer = load_transformer(folder / "transformer", getattr(torch, plan.transformer_dtype))
+    transformer.requires_grad_(False)
+    report(Loading("vae", "Reading the autoencoder", 0.9))
+    vae_dtype = getattr(torch, plan.vae_dtype)
+    vae = load_vae(folder / "vae", vae_dtype)
+    temporal_folder = folder / "vae_temporal_decoder"
+    temporal = load_temporal_vae(temporal_folder, vae_dtype) if temporal_folder.is_dir() else None
+    card = dict(manifest.card) if manifest else {}
+    return Parts(
+        name=str(card.get("name") or (folder.name if Path(model).is_dir() else model)),
+        hash=model_hash(folder),
+        text=text,
+        transformer=transformer,
+        vae=vae,
+        temporal_vae=temporal,
+        scheduler_config=_scheduler_config(folder, transformer),
+        preview=manifest.preview if manifest else sd1_preview(),
+        defaults=defaults,
+        plan=plan,
+        card=card,
+    )
+
+
+def folder_defaults(transformer: dict[str, Any], vae: dict[str, Any]) -> Defaults:
+    """Defaults of a folder without a manifest: Latte-1's, at the size the transformer has."""
+    depth = len(vae.get("block_out_channels", (1, 1, 1, 1)))
+    side = int(transformer.get("sample_size", 64)) * 2 ** (depth - 1)
+    frames = transformer.get("video_length", transformer.get("num_frames"))
+    return replace(
+        LATTE_1_DEFAULTS,
+        num_frames=int(frames or LATTE_1_DEFAULTS.num_frames),
+        height=side,
+        width=side,
+    )
+
+
+def sd1_preview() -> PreviewMap:
+    """The latent-to-RGB map of Stable Diffusion 1.x, whose autoencoder Latte-1 uses."""
+    weight = tuple((red / 2, green / 2, blue / 2) for red, green, blue in SD1_RGB)
+    return PreviewMap(weight=weight, bias=(0.5, 0.5, 0.5))
+
+
+def measure(
+    folder: Path, transformer: dict[str, Any], vae: dict[str, Any], defaults: Defaults
+) -> ModelSizes:
+    """Count the folder's parameters from the headers of its files, and its default shapes."""
+    text = _shapes(folder / "text_encoder")
+    packed = {
+        name: count
+        for name, count in text.items()
+        if name.endswith(".weight") and not any(part in name for part in UNPACKED)
+    }
+    heads, width = transformer.get("num_attention_heads"), transformer.get("attention_head_dim")
+    hidden = heads * width if heads and width else transformer.get("hidden_size", 1152)
+    patch = 8 * int(transformer.get("patch_size", 2))
+    widths = vae.get("block_out_channels", (128, 256))
+    temporal = folder / "vae_temporal_decoder"
+    return ModelSizes(
+        text=sum(text.values()),
+        text_packed=sum(packed.values()),
+        transformer=sum(_shapes(folder / "transformer").values()),
+        vae=sum(_shapes(folder / "vae").values()) + sum(_shapes(temporal).values()),
+        hidden_size=int(hidden),
+        tokens=defaults.num_frames * (defaults.height // patch) * (defaults.width // patch),
+        decoder_elements=widths[min(1, len(widths) - 1)] * defaults.height * defaults.width,
+        frames_at_once=TEMPORAL_CHUNK if temporal.is_dir() else 1,
+    )
+
+
+def _shapes(folder: Path) -> dict[str, int]:
+    """Number of elements of every tensor of a component."""
+    counts: dict[str, int] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for name, entry in read_header(path).items():
+            total = 1
+            for side in entry["shape"]:
+                total *= side
+            counts[name] = total
+    return counts
+
+
+def _scheduler_config(folder: Path, transformer: Latte) -> dict[str, Any]:
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    if not transformer.config.learned_variance:  # nothing to read a variance from
+        config.pop("variance_type", None)
+    return config

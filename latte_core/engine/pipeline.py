@@ -1,0 +1,121 @@
+"""One request, from prompt to pixels: encode, denoise, decode. Runs in the worker's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import latte_core
+from latte_core.components.vae import decode_temporal, iter_frames
+from latte_core.engine.denoise import Denoiser, Sampling, start
+from latte_core.engine.events import Decoding, Encoded, Event, Generation
+from latte_core.engine.memory import MemoryPolicy
+from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
+from latte_core.engine.prompts import PromptBook
+from latte_core.engine.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+Emit = Callable[[Event], None]
+# check(done, total) raises Cancelled if the job was stopped.
+Check = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A loaded model with its memory policy and the prompts it remembers."""
+
+    parts: Parts
+    policy: MemoryPolicy
+    prompts: PromptBook
+
+    @torch.no_grad()
+    def run(self, request: GenerationRequest, emit: Emit, check: Check) -> Generation:
+        """Make what a resolved request asks for, telling every step to `emit`."""
+        timings: dict[str, float] = {}
+        began = time.perf_counter()
+        check(0, 0)
+        with _timed(timings, "encode_s"):
+            prompt = self.prompts.encode(request, self.policy)
+        emit(Encoded(prompt.tokens, prompt.unknown_words, timings["encode_s"]))
+        check(0, 0)
+        sampling = start(request, self.parts)
+        with _timed(timings, "denoise_s"), self.policy.using("transformer"):
+            denoiser = Denoiser(self.parts, prompt.conditions, sampling)
+            emit(denoiser.first_event())
+            denoiser.run(emit, check)
+        with _timed(timings, "decode_s"):
+            frames, stills = self._decode(sampling, emit, check)
+        timings["total_s"] = time.perf_counter() - began
+        assert request.seed is not None
+        return Generation(
+            frames=frames if len(frames) else stills[:1],
+            stills=tuple(stills),
+            latents=sampling.primary("latents"),
+            initial_latents=sampling.primary("noise"),
+            seed=request.seed,
+            fps=self.parts.defaults.fps,
+            timings=timings,
+            recipe=self._recipe(request),
+        )
+
+    def _decode(
+        self, sampling: Sampling, emit: Emit, check: Check
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Pixels of the clip (F, H, W, 3), none in mode image, and of the stills (I, H, W, 3)."""
+        clip = [] if sampling.clip is None else list(sampling.clip.latents[0].unbind(1))
+        stills = [track.latents[0, :, 0] for track in sampling.stills]
+        steps = len(sampling.timesteps)
+        total = len(clip) + len(stills)
+        pixels: list[NDArray[np.uint8]] = []
+        if self.parts.temporal_vae is not None and len(clip) > 1:
+            emit(Decoding(0, total))
+            with self.policy.using("temporal_vae") as temporal:
+                pixels.extend(
+                    decode_temporal(
+                        temporal, torch.stack(clip), TEMPORAL_CHUNK, TEMPORAL_CHUNK // 2
+                    )
+                )
+            emit(Decoding(len(clip), total))
+        waiting = [*clip, *stills][len(pixels) :]
+        if waiting:
+            with self.policy.using("vae") as vae:
+                for frame in iter_frames(vae, torch.stack(waiting)):
+                    check(steps, steps)
+                    pixels.append(frame)
+                    emit(Decoding(len(pixels), total))
+        return _stacked(pixels[: len(clip)]), _stacked(pixels[len(clip) :])
+
+    def _recipe(self, request: GenerationRequest) -> dict[str, Any]:
+        """Everything that makes the same video again, JSON-able."""
+        plan = self.parts.plan
+        return {
+            **request.to_dict(),
+            "fps": self.parts.defaults.fps,
+            "model": self.parts.name,
+            "model_hash": self.parts.hash,
+            "version": latte_core.__version__,
+            "device": plan.device,
+            "memory": plan.name,
+            "precision": plan.transformer_dtype,
+        }
+
+
+def _stacked(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8)
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - began

@@ -1,0 +1,215 @@
+"""Which device and memory plan a model gets: a pure function of sizes and free memory.
+
+Peaks follow the shapes of the parts; the constants are measured on the public Latte-1 at
+512 x 512 x 16 (see each), and its published peaks come out within a few per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from latte_core.errors import MemoryPlanError
+
+GIB = 2**30
+Device = Literal["cuda", "mps", "cpu"]
+DEVICES: tuple[Device, ...] = ("cuda", "mps", "cpu")
+
+# Live tensors of the size of the token stream at the peak of one forward: 0.98 GB / 75.5 MB.
+STREAM_TENSORS = 13
+# Full-size feature maps alive at the peak of decoding one frame: 0.403 GB / 134 MB.
+DECODER_MAPS = 3
+# 4-bit weights carry one fp32 scale per 64: half a byte and 1/16.
+WEIGHT_BYTES = {None: 2.0, 8: 1.0, 4: 0.5625}
+# The CUDA context, cuBLAS workspaces, and what the allocator cannot reuse.
+OVERHEAD_BYTES = {"cuda": 700 * 2**20, "mps": 300 * 2**20, "cpu": 200 * 2**20}
+FRAGMENTATION = 1.05
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Parameters of the parts and the shapes that decide the activations.
+
+    `text_packed` counts those text parameters that bitsandbytes packs (neither `wo` nor the
+    embedding). tokens is (F + I) x N of the largest request that must fit, for one prompt half;
+    `decoder_elements` is channels x height x width of the decoder's widest full-size map.
+    """
+
+    text: int
+    text_packed: int
+    transformer: int
+    vae: int
+    hidden_size: int
+    tokens: int
+    decoder_elements: int
+    frames_at_once: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes where. dtypes are torch names; `text_device` is "cpu" where only T5 is there.
+
+    `sentence` says what was chosen and why, in GiB.
+    """
+
+    name: str
+    device: Device
+    offload: bool
+    text_device: Device
+    text_bits: Literal[8, 4] | None
+    text_dtype: str
+    transformer_dtype: str
+    vae_dtype: str
+    peak_bytes: int
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class PlanKind:
+    """A memory plan before it meets a device."""
+
+    offload: bool
+    text_bits: Literal[8, 4] | None = None
+    text_on_cpu: bool = False
+    meaning: str = ""
+
+
+# In the order in which `auto` tries them: fastest first, then the least loss.
+PLANS: dict[str, PlanKind] = {
+    "resident": PlanKind(False, meaning="all parts stay in memory"),
+    "offload": PlanKind(True, meaning="the parts take turns on the device"),
+    "offload-8bit": PlanKind(True, 8, meaning="the text encoder is held in 8 bits"),
+    "offload-4bit": PlanKind(True, 4, meaning="the text encoder is held in 4 bits (NF4)"),
+    "text-on-cpu": PlanKind(
+        True, None, True, meaning="the text encoder runs on the CPU, the rest takes turns"
+    ),
+}
+PLANS_OF: dict[Device, tuple[str, ...]] = {
+    "cuda": tuple(PLANS),
+    "mps": ("resident",),  # its memory is the CPU's own, so moving parts frees nothing
+    "cpu": ("resident", "offload", "offload-8bit", "offload-4bit"),
+}
+# On the CPU, parts that "take turns" stay where they are, so `auto` skips that plan there.
+AUTO_SKIPS: dict[Device, tuple[str, ...]] = {"cuda": (), "mps": (), "cpu": ("offload",)}
+
+
+def choose_plan(
+    sizes: ModelSizes,
+    free_bytes: Mapping[Device, int],
+    memory: str = "auto",
+    device: str = "auto",
+    cpu_has_bf16: bool = False,
+) -> Plan:
+    """The first plan that fits, on the first device that has one.
+
+    free_bytes holds the devices that exist here. `memory` and `device` may fix either choice.
+    Raises MemoryPlanError, with the figures in GiB and the remedy, if nothing fits.
+    """
+    names, devices = _allowed(memory, device, free_bytes)
+    rejected: list[str] = []
+    for place in devices:
+        for name in names:
+            if name not in PLANS_OF[place] or (memory == "auto" and name in AUTO_SKIPS[place]):
+                continue
+            plan = _price(name, place, sizes, cpu_has_bf16)
+            need = _needed(plan)
+            host_need = _host_bytes(plan, sizes)
+            if need <= free_bytes[place] and host_need <= free_bytes.get("cpu", host_need):
+                return _with_sentence(plan, need, free_bytes[place], rejected)
+            short = need if need > free_bytes[place] else host_need
+            where = place if need > free_bytes[place] else "cpu"
+            rejected.append(
+                f"{name} on {where} needs {_gib(short)} of {_gib(free_bytes[where])} free"
+            )
+    if not rejected:
+        raise MemoryPlanError(
+            f"The memory plan {memory} does not exist on {device}: choose one of "
+            f"{', '.join(PLANS_OF[devices[0]])}."
+        )
+    raise MemoryPlanError(
+        "The model does not fit into memory: "
+        + "; ".join(rejected)
+        + ". Close other programs, or choose a smaller model or plan."
+    )
+
+
+def _allowed(
+    memory: str, device: str, free_bytes: Mapping[Device, int]
+) -> tuple[tuple[str, ...], tuple[Device, ...]]:
+    """Plan names and devices to try, in order. Raises MemoryPlanError for unknown words."""
+    if memory != "auto" and memory not in PLANS:
+        raise MemoryPlanError(
+            f"memory is {memory!r}, but must be auto or one of: {', '.join(PLANS)}."
+        )
+    present = tuple(place for place in DEVICES if place in free_bytes)
+    if device == "auto":
+        return (tuple(PLANS) if memory == "auto" else (memory,)), present
+    chosen = tuple(place for place in present if place == device)
+    if not chosen:
+        raise MemoryPlanError(
+            f"device is {device!r}, but this machine has: auto, {', '.join(present)}."
+        )
+    return (tuple(PLANS) if memory == "auto" else (memory,)), chosen
+
+
+def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> Plan:
+    """The plan with its dtypes and its peak on `device`."""
+    kind = PLANS[name]
+    text_device: Device = "cpu" if kind.text_on_cpu else device
+    cpu_dtype = "bfloat16" if cpu_has_bf16 else "float32"
+    text_dtype = cpu_dtype if text_device == "cpu" else "bfloat16"
+    dtype = "float32" if device == "cpu" else "float16"
+    plan = Plan(
+        name, device, kind.offload, text_device, kind.text_bits, text_dtype, dtype, dtype, 0
+    )
+    width = 4 if dtype == "float32" else 2
+    text = 0 if kind.text_on_cpu else _text_bytes(plan, sizes)
+    transformer, vae = width * sizes.transformer, width * sizes.vae
+    # Both prompt halves run as one batch.
+    denoising = STREAM_TENSORS * width * 2 * sizes.tokens * sizes.hidden_size
+    decoding = DECODER_MAPS * width * sizes.decoder_elements * sizes.frames_at_once
+    if not kind.offload or device == "cpu":
+        peak = text + transformer + vae + max(denoising, decoding)
+    elif kind.text_bits is not None:  # packed weights are never moved
+        peak = text + max(transformer + denoising, vae + decoding)
+    else:
+        peak = max(text, transformer + denoising, vae + decoding)
+    return replace(plan, peak_bytes=int(peak))
+
+
+def _text_bytes(plan: Plan, sizes: ModelSizes) -> float:
+    width = 4 if plan.text_dtype == "float32" else 2
+    if plan.text_bits is None:
+        return width * sizes.text
+    kept = sizes.text - sizes.text_packed
+    return WEIGHT_BYTES[plan.text_bits] * sizes.text_packed + width * kept
+
+
+def _needed(plan: Plan) -> int:
+    return int(plan.peak_bytes * FRAGMENTATION) + OVERHEAD_BYTES[plan.device]
+
+
+def _host_bytes(plan: Plan, sizes: ModelSizes) -> int:
+    """Main memory for the parts that wait there while another device works."""
+    if plan.device == "cpu" or not plan.offload:
+        return 0
+    waiting = 2.0 * (sizes.transformer + sizes.vae)
+    if plan.text_bits is None:
+        waiting += _text_bytes(plan, sizes)
+    return int(waiting)
+
+
+def _with_sentence(plan: Plan, need: int, free: int, rejected: list[str]) -> Plan:
+    text = f"{plan.text_bits}-bit" if plan.text_bits else plan.text_dtype
+    sentence = (
+        f"{plan.name} on {plan.device}: {PLANS[plan.name].meaning} (text encoder {text}, "
+        f"transformer {plan.transformer_dtype}); needs {_gib(need)} of {_gib(free)} free."
+    )
+    if rejected:
+        sentence += f" Chosen because {'; '.join(rejected)}."
+    return replace(plan, sentence=sentence)
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB"

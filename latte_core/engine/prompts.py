@@ -1,0 +1,96 @@
+"""Prompts to what the transformer reads, remembered so that a prompt is encoded once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder, clean_prompt
+from latte_core.diffusion.guidance import Conditions, pair_prompts
+from latte_core.engine.memory import MemoryPolicy
+from latte_core.engine.request import GenerationRequest
+from latte_core.errors import NonFiniteError, RequestError
+
+REMEMBERED = 64  # prompts; one of Latte-1 is under 1 MB
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPrompt:
+    """Conditions for every step, the prompt's number of tokens, words that are not understood."""
+
+    conditions: Conditions
+    tokens: int
+    unknown_words: tuple[str, ...]
+
+
+class PromptBook:
+    """Encodes prompts, and keeps the embeddings of the latest in main memory.
+
+    With a closed vocabulary, prompts are only put into lower case and their unknown words are
+    named; otherwise they are cleaned as the stock pipeline cleans them.
+    """
+
+    def __init__(self, text: TextEncoder, closed_vocabulary: bool) -> None:
+        self._text = text
+        self._closed = closed_vocabulary
+        self._known: OrderedDict[str, Tensor] = OrderedDict()
+
+    def encode(self, request: GenerationRequest, policy: MemoryPolicy) -> EncodedPrompt:
+        """Encode a request's prompts, moving the encoder in only if something is new.
+
+        Raises RequestError for a prompt of more than 120 tokens or with nothing left after
+        cleaning, NonFiniteError if the encoder gives NaN.
+        """
+        prompt = self._prepared("prompt", request.prompt)
+        negative = self._prepared("negative_prompt", request.negative_prompt)
+        if not prompt:
+            raise RequestError(
+                "prompt",
+                "prompt has no words left after cleaning (links, codes and East Asian characters "
+                "are not understood by this model): describe the video in English.",
+            )
+        scale = request.guidance_scale or 1.0
+        needed = (prompt, negative) if scale > 1 else (prompt,)
+        if missing := [text for text in dict.fromkeys(needed) if text not in self._known]:
+            with policy.using("text_encoder"):
+                for text in missing:
+                    self._learn(text)
+        positive = self._recall(prompt)
+        tokens = positive.shape[1]
+        opposite = None
+        if scale > 1:
+            opposite = self._recall(negative) if negative else self._null(tokens)
+        words = self._text.unknown_words(prompt) if self._closed else []
+        return EncodedPrompt(pair_prompts(positive, opposite, scale), tokens, tuple(words))
+
+    def _prepared(self, field: str, text: str) -> str:
+        text = text.lower().strip() if self._closed else clean_prompt(text)
+        if tail := self._text.cut_text(text):
+            raise RequestError(
+                field,
+                f"{field} is longer than {MAX_TOKENS} tokens: shorten it by about {tail[-60:]!r}.",
+            )
+        return text
+
+    def _recall(self, text: str) -> Tensor:
+        self._known.move_to_end(text)
+        return self._known[text]
+
+    def _null(self, length: int) -> Tensor:
+        """The empty prompt cut to `length` rows, from its two stored ones."""
+        first, padding = self._recall("").split(1, dim=1)
+        return torch.cat([first, padding.expand(-1, max(0, length - 1), -1)], dim=1)
+
+    def _learn(self, text: str) -> None:
+        embeds = self._text.encode(text) if text else self._text.encode_null(2)
+        if not bool(torch.isfinite(embeds).all()):
+            raise NonFiniteError(
+                "The text encoder gave NaN or infinity for this prompt. Choose a plan whose text "
+                "encoder is not in float16 (memory resident or offload), or another prompt."
+            )
+        self._known[text] = embeds.to("cpu")
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)

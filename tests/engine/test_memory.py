@@ -1,0 +1,113 @@
+"""Memory policies: accelerate's hooks on the CPU, packed text encoders, who is where when."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from latte_core import Engine, GenerationRequest
+from latte_core.engine.memory import Offload, Resident, cpu_has_bf16, free_memory, is_packed
+
+REQUEST = GenerationRequest("a red rocket flies", seed=7, num_inference_steps=2)
+
+
+class Watched(nn.Linear):
+    """Notes every device it is sent to."""
+
+    def __init__(self):
+        super().__init__(2, 2)
+        self.moves = []
+
+    def to(self, *args, **options):
+        self.moves.append(str(args[0] if args else options.get("device")))
+        return super().to(*args, **options)
+
+
+def modules():
+    return {"text_encoder": Watched(), "vae": Watched()}
+
+
+def test_offload_moves_a_part_in_and_out():
+    parts = modules()
+    policy = Offload(parts, dict.fromkeys(parts, "cpu:0"))
+    vae, text = parts["vae"].moves, parts["text_encoder"].moves
+    vae.clear()
+    text.clear()
+    with policy.using("vae") as used:
+        assert used is parts["vae"]
+        assert vae == ["cpu:0"]
+    assert vae == ["cpu:0", "cpu"]
+    assert text == []
+
+
+def test_offload_moves_a_part_out_after_an_error():
+    parts = modules()
+    policy = Offload(parts, dict.fromkeys(parts, "cpu"))
+    parts["vae"].moves.clear()
+    with pytest.raises(RuntimeError, match="broken"), policy.using("vae"):
+        assert len(parts["vae"].moves) == 1
+        raise RuntimeError("broken")
+    assert len(parts["vae"].moves) == 2
+
+
+def test_release_takes_all_hooks_off():
+    parts = modules()
+    policy = Offload(parts, dict.fromkeys(parts, "cpu"))
+    assert all(hasattr(part, "_hf_hook") for part in parts.values())
+    policy.release()
+    assert not any(hasattr(part, "_hf_hook") for part in parts.values())
+
+
+def test_packed_parts_are_never_moved():
+    for kind in (Offload, Resident):
+        parts = modules()
+        parts["text_encoder"].is_loaded_in_4bit = True
+        policy = kind(parts, dict.fromkeys(parts, "cpu"))
+        with policy.using("text_encoder"):
+            pass
+        assert parts["text_encoder"].moves == []
+        assert parts["vae"].moves
+
+
+def test_resident_parts_are_placed_once():
+    parts = modules()
+    policy = Resident(parts, dict.fromkeys(parts, "cpu"))
+    with policy.using("vae"):
+        pass
+    policy.release()
+    assert parts["vae"].moves == ["cpu"]
+
+
+def test_free_memory_agrees_with_the_system():
+    import psutil
+
+    free = free_memory()
+    assert 0 < free["cpu"] <= psutil.virtual_memory().total
+    assert ("cuda" in free) == torch.cuda.is_available()
+    assert isinstance(cpu_has_bf16(), bool)
+
+
+def test_a_closed_engine_leaves_no_hooks(tiny_folder):
+    engine = Engine.load(tiny_folder, memory="offload")
+    parts = engine._pipeline.parts.modules()
+    assert all(hasattr(part, "_hf_hook") for part in parts.values())
+    engine.close()
+    assert not any(hasattr(part, "_hf_hook") for part in parts.values())
+
+
+@pytest.mark.parametrize("bits,limit", [(8, 0.15), (4, 0.8)])
+def test_engine_runs_with_a_packed_text_encoder(tiny_folder, bits, limit):
+    pytest.importorskip("bitsandbytes")
+    with Engine.load(tiny_folder) as plain:
+        expected = plain.generate(REQUEST).latents
+    with Engine.load(tiny_folder, memory=f"offload-{bits}bit") as engine:
+        assert is_packed(engine._pipeline.parts.text.model)
+        assert f"text encoder {bits}-bit" in engine.describe().plan
+        first = engine.generate(REQUEST)
+        # A second prompt runs the packed encoder again, after a forward and the hooks' moves.
+        engine.generate(GenerationRequest("a blue cow", seed=7, num_inference_steps=1))
+        engine._pipeline.prompts._known.clear()
+        again = engine.generate(REQUEST)
+    assert np.array_equal(first.frames, again.frames)
+    difference = np.linalg.norm(first.latents - expected) / np.linalg.norm(expected)
+    assert 0 < difference < limit
