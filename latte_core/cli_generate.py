@@ -1,0 +1,186 @@
+"""The command `generate`: a prompt in, files out, a progress bar on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from latte_core.engine.events import Decoding, Encoded, Event, Finished, Generation, Loading, Step
+from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.errors import LatteError, MediaError, RequestError
+from latte_core.media import check_target, write_clip, write_still
+
+BUNDLED_MODEL = Path(__file__).parents[1] / "assets" / "latte-world"
+BAR_WIDTH = 24
+# Option: (field of GenerationRequest, help). All are checked by the request itself.
+OPTIONS = {
+    "--negative-prompt": ("negative_prompt", "what the video should not show"),
+    "--mode": ("mode", f"one of {', '.join(MODES)}"),
+    "--images": ("num_images", "number of stills in mode image or joint"),
+    "--seed": ("seed", "whole number; the same seed makes the same video"),
+    "--steps": ("num_inference_steps", "denoising steps"),
+    "--guidance": ("guidance_scale", "how closely to follow the prompt"),
+    "--frames": ("num_frames", "length of the clip"),
+    "--height": ("height", "in pixels, a multiple of 16"),
+    "--width": ("width", "in pixels, a multiple of 16"),
+    "--scheduler": ("scheduler", "sampler, such as ddim, dpm++2m or unipc"),
+}
+TEXT_FIELDS = ("negative_prompt", "mode", "scheduler")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `generate` to its parser."""
+    parser.add_argument("prompt", help="what the video shows")
+    parser.add_argument(
+        "--out", type=Path, help="file to write: .mp4, or .png in mode image", metavar="FILE"
+    )
+    for option, (field, text) in OPTIONS.items():
+        parser.add_argument(option, dest=field, help=text, metavar="VALUE")
+    parser.add_argument("--model", default=str(BUNDLED_MODEL), help="model folder or hub id")
+    parser.add_argument("--memory", default="auto", help="memory plan, auto by default")
+    parser.add_argument("--device", default="auto", help="cuda, mps or cpu; auto by default")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, write the files, print their paths; returns 0."""
+    from latte_core.engine.engine import Engine
+
+    request = _request(arguments)
+    target = _target(arguments.out, request)
+    progress = Progress(sys.stderr, arguments.quiet)
+    with (
+        Engine.load(arguments.model, arguments.memory, arguments.device, progress.show) as engine,
+        _stop_on_interrupt() as stop,
+    ):
+        job = engine.submit(request)
+        for event in job.events():
+            if stop.is_set():
+                job.cancel()
+            progress.show(event)
+            if isinstance(event, Finished):
+                progress.close()
+                for path in _write(event.generation, target, request.mode):
+                    print(path)  # noqa: T201 - the command's answer
+                return 0
+    raise LatteError("The job ended without a result.")
+
+
+def _request(arguments: argparse.Namespace) -> GenerationRequest:
+    fields: dict[str, Any] = {}
+    for field, _ in OPTIONS.values():
+        value = getattr(arguments, field)
+        if value is not None:
+            fields[field] = value if field in TEXT_FIELDS else _number(value)
+    return GenerationRequest(arguments.prompt, **fields)
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text spells; other text as it is, for the request to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _target(out: Path | None, request: GenerationRequest) -> Path:
+    """Where the result goes. Raises RequestError if nothing can be written there."""
+    suffix = ".png" if request.mode == "image" else ".mp4"
+    target = out or Path(f"latte{suffix}")
+    try:
+        check_target(target, suffix)
+    except MediaError as error:
+        raise RequestError("out", str(error)) from error
+    return target
+
+
+def _write(generation: Generation, target: Path, mode: str) -> list[Path]:
+    """Write the clip, and the stills beside it under numbered names."""
+    written = []
+    if mode != "image":
+        written.append(write_clip(generation.frames, target, generation.fps, generation.recipe))
+    for index, still in enumerate(generation.stills, start=1):
+        alone = mode == "image" and len(generation.stills) == 1
+        name = target if alone else target.with_name(f"{target.stem}-{index}.png")
+        written.append(write_still(still, name, generation.recipe))
+    return written
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """The first Ctrl-C sets the event, so that the job stops cleanly; the second one interrupts."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    former = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+class Progress:
+    """One line that is redrawn on a terminal; a line per stage elsewhere."""
+
+    def __init__(self, stream: TextIO, quiet: bool) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._redraw = stream.isatty()
+        self._drawn = 0
+
+    def show(self, event: Event) -> None:
+        """Draw what an event says."""
+        if isinstance(event, Loading):
+            self._note(event.message) if event.stage == "plan" else self._draw(event.message)
+        elif isinstance(event, Encoded):
+            if event.unknown_words:
+                self._note(f"The model does not know: {', '.join(event.unknown_words)}")
+        elif isinstance(event, Step):
+            left = "" if event.eta_s is None else f"  {event.eta_s:.0f} s left"
+            self._draw(f"{_bar(event.index, event.total)} step {event.index}/{event.total}{left}")
+        elif isinstance(event, Decoding):
+            self._draw(f"{_bar(event.index, event.total)} frame {event.index}/{event.total}")
+
+    def close(self) -> None:
+        """End the line."""
+        if self._drawn and self._redraw:
+            self._stream.write("\n")
+        self._drawn = 0
+
+    def _note(self, text: str) -> None:
+        if self._quiet:
+            return
+        self.close()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _draw(self, text: str) -> None:
+        if self._quiet:
+            return
+        if not self._redraw:
+            self._note(text)
+            return
+        self._stream.write("\r" + text.ljust(self._drawn))
+        self._stream.flush()
+        self._drawn = len(text)
+
+
+def _bar(done: int, total: int) -> str:
+    filled = BAR_WIDTH * done // max(total, 1)
+    return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
