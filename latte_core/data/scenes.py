@@ -34,6 +34,11 @@ COLOURS: dict[str, Colour] = {
 }
 
 
+def _unit(colour: Colour) -> Image32:
+    """A colour of 0..255 as float32 (3,) in 0..1."""
+    return np.asarray(colour, np.float32) / np.float32(255)
+
+
 @dataclass
 class Canvas:
     """A background under construction: `pixels` (H, W, 3) in 0..1, drawn with `rng`."""
@@ -53,9 +58,9 @@ class Canvas:
 
     def grid(self) -> tuple[Image32, Image32]:
         """Pixel centres (y, x) as fractions of the height; shapes (H, 1) and (1, W)."""
-        y = (np.arange(self.height, dtype=np.float32)[:, None] + 0.5) / self.height
-        x = (np.arange(self.width, dtype=np.float32)[None] + 0.5) / self.height
-        return y, x
+        y = (np.arange(self.height)[:, None] + 0.5) / self.height
+        x = (np.arange(self.width)[None] + 0.5) / self.height
+        return y.astype(np.float32), x.astype(np.float32)
 
     def near(self, colour: Colour, spread: float = 8.0) -> Colour:
         """Return a colour close to the given one, so that no two scenes are quite alike."""
@@ -64,12 +69,12 @@ class Canvas:
 
     def paint(self, mask: Image32, colour: Colour) -> None:
         """Blend a colour over the picture where mask (H, W) is above 0."""
-        self.pixels += (np.float32(colour) / 255 - self.pixels) * mask[..., None]
+        self.pixels += (_unit(colour) - self.pixels) * mask[..., None]
 
     def gradient(self, top: Colour, bottom: Colour) -> None:
         """Fill the picture from top to bottom."""
         t = np.linspace(0, 1, self.height, dtype=np.float32)[:, None, None]
-        self.pixels[:] = ((1 - t) * np.float32(top) + t * np.float32(bottom)) / 255
+        self.pixels[:] = (1 - t) * _unit(top) + t * _unit(bottom)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour, soft: float = 0.012) -> None:
         """Draw a disc whose rim fades over `soft`."""
@@ -85,7 +90,7 @@ class Canvas:
             wave = np.sin(2 * np.pi * (gx * k * self.rng.uniform(0.6, 1.3) + self.rng.random()))
             crest = crest + height / k * wave.astype(np.float32)
         t = np.clip((gy - crest) / 0.5, 0, 1)[..., None]
-        ground = ((1 - t) * np.float32(top) + t * np.float32(bottom)) / 255
+        ground = (1 - t) * _unit(top) + t * _unit(bottom)
         self.pixels += (ground - self.pixels) * np.clip((gy - crest) * self.height, 0, 1)[..., None]
 
     def clouds(self, count: int, lowest: float, colour: Colour = (255, 255, 255)) -> None:
@@ -175,14 +180,14 @@ def _city(c: Canvas) -> None:
     while x < c.width:
         width, top = int(c.rng.uniform(0.1, 0.2) * h) + 1, int(c.rng.uniform(0.24, 0.55) * h)
         house = c.pixels[top:street, x : x + width]
-        house[:] = np.float32(c.near((32, 32, 60), 5)) / 255
+        house[:] = _unit(c.near((32, 32, 60), 5))
         pitch, glass = max(3, h // 16), max(1, h // 42)
         lit = c.rng.random((house.shape[0] // pitch + 1, house.shape[1] // pitch + 1)) < 0.5
         for row, column in np.argwhere(lit):
             y0, x0 = row * pitch + 1, column * pitch + 1
             house[y0 : y0 + glass, x0 : x0 + glass] = (1, 0.86, 0.5)
         x += width
-    c.pixels[street:] = np.float32((46, 46, 60)) / 255
+    c.pixels[street:] = _unit((46, 46, 60))
 
 
 def _space(c: Canvas) -> None:

@@ -92,6 +92,9 @@ def learning_rate_factor(config: LoopConfig, step: int, share: float) -> float:
     return warm * min(1.0, max(0.0, (1 - share) / config.decay_share))
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """Wrap a copy of the model that follows it as an exponential moving average.
 
@@ -99,7 +102,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     the decay at update n is min(decay, (1 + n) / (10 + n)).
     """
 
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(average: Tensors, current: Tensors, count: Tensor | int) -> None:
         n = float(count)
         torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
 
@@ -180,7 +183,7 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train to the end and return the averaged model."""
         c, start = self.config, time.monotonic() - self.progress.seconds
-        step_model = torch.compile(self.model) if c.compile else self.model
+        step_model: Any = torch.compile(self.model) if c.compile else self.model
         batches = self._batches()
         window: list[dict[str, float]] = []
         while not self._is_over():
@@ -221,7 +224,8 @@ class Trainer:
 
     def _step(self, model: nn.Module, batches: Iterator[Any]) -> dict[str, float]:
         """Make one update of the weights from `accumulate` batches."""
-        c, figures = self.config, {}
+        c = self.config
+        figures: dict[str, float] = {}
         factor = learning_rate_factor(c, self.progress.step, self._share())
         for group in self.optimizer.param_groups:
             group["lr"] = c.learning_rate * factor

@@ -48,7 +48,7 @@ def start_as_pyramid(vae: Any, sample: Tensor, branch: float = 0.1) -> None:
     _calibrate(vae, sample)
 
 
-def _open(conv: nn.Conv2d) -> None:
+def _open(conv: Any) -> None:
     """Spread the first three input channels over the carried ones."""
     conv.weight[:CARRIED] = 0
     conv.bias[:CARRIED] = 0
@@ -58,7 +58,7 @@ def _open(conv: nn.Conv2d) -> None:
     conv.bias[6], conv.bias[7] = CONSTANT, -CONSTANT
 
 
-def _carry(conv: nn.Conv2d, kernel: Tensor) -> None:
+def _carry(conv: Any, kernel: Tensor) -> None:
     """Let the carried channels pass a convolution, smoothed by `kernel`."""
     conv.weight[:CARRIED] = 0
     conv.bias[:CARRIED] = 0
@@ -66,7 +66,7 @@ def _carry(conv: nn.Conv2d, kernel: Tensor) -> None:
         conv.weight[channel, channel] = kernel
 
 
-def _close(conv: nn.Conv2d) -> None:
+def _close(conv: Any) -> None:
     """Join the carried pairs to three colours again."""
     conv.weight[:3] = 0
     conv.bias[:3] = 0
