@@ -35,6 +35,8 @@ class Command:
 
 COMMANDS = {
     "generate": Command("latte_core.cli_generate", "make a clip or stills from a prompt"),
+    "train": Command("latte_core.training.command", "train the bundled model from its recipe"),
+    "evaluate": Command("latte_core.evaluation.command", "measure how well prompts are followed"),
 }
 
 
