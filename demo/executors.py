@@ -174,6 +174,7 @@ class LocalExecutor:
             self._readiness = Readiness(self._readiness.loading, engine.describe())
             self._engine = engine
         except LatteError as error:
+            log.error(self._texts("model.failed", message=str(error)))
             self._readiness = Readiness(self._readiness.loading, failure=str(error))
         except BaseException:
             log.exception("Loading the model failed.")

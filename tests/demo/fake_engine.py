@@ -14,7 +14,6 @@ from latte_core import (
     Cancelled,
     Decoding,
     Encoded,
-    EngineInfo,
     Finished,
     Generation,
     GenerationRequest,
@@ -31,7 +30,7 @@ DEFAULTS = SimpleNamespace(
     fps=8,
     scheduler="ddim",
 )
-INFO = EngineInfo(
+INFO = SimpleNamespace(
     model="fake-world",
     model_hash="0123456789ab",
     device="cpu",
@@ -39,7 +38,6 @@ INFO = EngineInfo(
     defaults=DEFAULTS,
     schedulers=("ddim", "euler"),
     modes=("video", "image", "joint"),
-    max_frames=16,
     card={"name": "fake world"},
 )
 
@@ -54,7 +52,7 @@ class FakeEngine:
         self.most_at_once = 0
         self.requests: list[GenerationRequest] = []
 
-    def describe(self) -> EngineInfo:
+    def describe(self) -> SimpleNamespace:
         return INFO
 
     def submit(self, request: GenerationRequest) -> FakeJob:

@@ -1,0 +1,62 @@
+"""How the app starts: the page first, the model behind it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "diffusers", "transformers", "bitsandbytes")
+
+PROBE = f"""
+import json, sys, threading, time, urllib.request
+started = time.process_time()
+from demo.serve import serve
+from demo.settings import Settings
+asked, answered = threading.Event(), threading.Event()
+report = {{}}
+
+def load(on_progress):
+    asked.set()
+    answered.wait(60)
+    raise SystemExit("the model is not needed here")
+
+page = serve(Settings(port=int(sys.argv[1])), load)
+report["seconds"] = time.process_time() - started
+report["heavy"] = [name for name in {HEAVY!r} if name in sys.modules]
+with urllib.request.urlopen(page.local_url) as answer:
+    report["page"] = answer.read().decode()[:15]
+report["loading"] = asked.wait(60)
+answered.set()
+page.close(verbose=False)
+print(json.dumps(report))
+"""
+
+
+def probe(port):
+    environ = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", PROBE, str(port)]
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environ, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_page_answers_before_torch_is_imported_and_the_model_loads_behind_it(free_port):
+    report = probe(free_port)
+    assert report["heavy"] == []
+    assert report["page"].lower().startswith("<!doctype html>")
+    assert report["loading"]
+    assert report["seconds"] < 10  # of this process, so that a busy machine does not matter
+
+
+def test_port_in_use_is_said_in_a_sentence(taken_port):
+    command = [sys.executable, "app.py", "--port", str(taken_port)]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1
+    assert f"127.0.0.1:{taken_port} cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
