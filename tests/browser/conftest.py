@@ -1,0 +1,102 @@
+"""The real app on a tiny random model, and a real browser; both start once per session."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+START_S = 300  # generous: the machine may be busy; the app's own promise is tested by itself
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def app_url(tiny_folder, tmp_path_factory):
+    """The address of `python app.py`, its model loaded."""
+    folder = tmp_path_factory.mktemp("app")
+    port = free_port()
+    environ = {
+        **os.environ,
+        "GRADIO_TEMP_DIR": str(folder / "gradio"),
+        "TMPDIR": str(folder),
+        "GRADIO_SERVER_PORT": str(port),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "app.py", "--model", str(tiny_folder), "--device", "cpu"]
+    log = folder / "log.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=out, stderr=out)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until_ready(process, url, log):
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"The app was not ready after {START_S} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium, driven by Playwright."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("There is no Chromium here; apt-get install chromium brings it.")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(app_url, chromium):
+    """Opens the app in a fresh browser profile; fails if any other host is asked for anything."""
+    hosts, contexts, faults = set(), [], []
+
+    def open_one(**options):
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        context.set_default_timeout(120_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: hosts.add(host_of(request.url)))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(app_url)
+        page.wait_for_selector(".ls-model[data-state=ready]")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert faults == []
+    assert hosts - {""} == {host_of(app_url)}
+
+
+def host_of(url):
+    """Host and port; nothing for data: and blob: addresses, which stay in the browser."""
+    return url.split("/")[2] if url.startswith(("http", "ws")) else ""

@@ -1,0 +1,192 @@
+"""What a visitor does, in a real browser, on the real engine with a tiny random model."""
+
+import re
+
+import pytest
+
+from latte_core import read_clip, read_recipe
+
+pytestmark = pytest.mark.browser
+
+LONG_RUN = "100"  # the tiny model needs a few seconds for it: time to press Stop
+PIXELS = """() => {  // a thousand of them, spread over the canvas
+  const canvas = document.querySelector('.ls-canvas');
+  const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  const pick = (_, i) => data[4 * Math.floor((i * data.length) / 4000) + (i % 3)];
+  return Array.from({ length: 1000 }, pick);
+}"""
+
+
+def fill_in(page, prompt="a red rocket flies over the sea", steps="4", seed=""):
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_label("Seed", exact=True).fill(seed)
+    page.get_by_label("number input for Steps").fill(steps)
+    page.get_by_label("number input for Steps").blur()
+
+
+def wait_for(page, state):
+    page.wait_for_selector(f".ls-stage[data-state={state}]")
+
+
+def wait_for_strips(page, count):
+    page.wait_for_function(
+        "count => Number(document.querySelector('.ls-stage').dataset.strips) >= count", arg=count
+    )
+
+
+def status(page):
+    return page.locator(".ls-status").inner_text()
+
+
+def difference(one, other):
+    assert len(one) == len(other)
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def test_film_forms_on_one_moving_canvas_and_becomes_an_mp4(open_page, tmp_path):
+    page = open_page()
+    page.evaluate("document.querySelector('.ls-canvas').mark = 'the same'")
+    fill_in(page, steps=LONG_RUN, seed="7")
+    page.get_by_role("button", name="Generate").click()
+    wait_for_strips(page, 1)
+    first = page.evaluate(PIXELS)
+    page.wait_for_function(
+        "frame => document.querySelector('.ls-stage').dataset.frame !== frame",
+        arg=page.locator(".ls-stage").get_attribute("data-frame"),
+    )
+    assert difference(first, page.evaluate(PIXELS)) > 1
+    wait_for_strips(page, 10)
+    assert re.fullmatch(r"Step \d+ of 100", status(page))
+    page.wait_for_function("document.querySelector('.ls-detail').textContent.includes('left')")
+    assert page.locator(".ls-track").get_attribute("aria-valuenow") not in (None, "0", "100")
+    wait_for(page, "finished")
+    assert page.evaluate("document.querySelector('.ls-canvas').mark") == "the same"
+    assert page.locator(".ls-seed").inner_text() == "Seed 7"
+    page.wait_for_function(
+        "(() => { const v = document.querySelector('.ls-video');"
+        " return !v.hidden && v.readyState === 4 && v.currentTime > 0 && v.loop; })()"
+    )
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download film").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name == "latte-7.mp4"
+    assert read_clip(path).shape == (8, 64, 64, 3)
+    assert read_recipe(path)["seed"] == 7
+
+
+def test_stop_says_at_which_step_and_the_next_film_starts(open_page):
+    page = open_page()
+    fill_in(page, steps=LONG_RUN)
+    page.get_by_role("button", name="Generate").click()
+    wait_for_strips(page, 3)
+    assert not page.get_by_role("button", name="Generate").is_visible()
+    page.get_by_role("button", name="Stop").click()
+    wait_for(page, "stopped")
+    step = int(re.match(r"Stopped at step (\d+) of 100\.", status(page))[1])
+    assert 1 <= step < 100
+    fill_in(page)
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "finished")
+
+
+def test_keys_generate_and_stop_from_inside_the_prompt(open_page):
+    page = open_page()
+    fill_in(page, steps=LONG_RUN)
+    page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    wait_for_strips(page, 2)
+    page.keyboard.press("Escape")
+    wait_for(page, "stopped")
+
+
+def test_closing_the_tab_frees_the_model_for_the_next_visitor(open_page):
+    leaving, staying = open_page(), open_page()
+    fill_in(leaving, steps=LONG_RUN)
+    leaving.get_by_role("button", name="Generate").click()
+    wait_for_strips(leaving, 2)
+    fill_in(staying, steps="2")
+    staying.get_by_role("button", name="Generate").click()
+    wait_for(staying, "queued")
+    assert status(staying) == "Next in line"
+    leaving.close()
+    wait_for(staying, "finished")
+
+
+def test_dice_roll_a_seed_and_the_one_used_can_be_kept(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Roll a new seed").click()
+    page.wait_for_function("document.querySelector('#seed textarea, #seed input').value !== ''")
+    assert page.get_by_label("Seed", exact=True).input_value().isdigit()
+    fill_in(page, seed="")
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "finished")
+    seed = page.locator(".ls-seed").inner_text().removeprefix("Seed ")
+    page.get_by_role("button", name="Keep this seed").click()
+    page.wait_for_function(
+        "seed => document.querySelector('#seed textarea, #seed input').value === seed", arg=seed
+    )
+
+
+def test_joint_mode_shows_film_and_stills_side_by_side(open_page):
+    page = open_page()
+    page.get_by_label("Video + stills", exact=True).check()
+    page.get_by_label("number input for Number of stills").fill("3")
+    page.get_by_label("number input for Number of stills").blur()
+    fill_in(page)
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "finished")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.ls-stills img')].filter(i => i.naturalWidth).length === 3"
+    )
+    film, still = page.locator(".ls-clip").bounding_box(), page.locator(".ls-stills").bounding_box()
+    assert still["x"] >= film["x"] + film["width"] and abs(still["y"] - film["y"]) < 2
+    assert page.get_by_role("link", name="Still 3").is_visible()
+
+
+def test_example_chip_fills_the_prompt(open_page):
+    page = open_page()
+    chip = page.locator(".chip").first
+    chip.click()
+    page.wait_for_function("document.querySelector('#prompt textarea').value !== ''")
+    assert page.get_by_label("Prompt", exact=True).input_value() == chip.inner_text()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "words"),
+    [
+        ("", "", "prompt is empty: describe the video in 1 to 300 characters."),
+        ("x" * 301, "", "prompt has 301 characters, the limit is 300: shorten it."),
+        ("a cat", "1.5", "seed must be a whole number from 0 to 4294967295, not '1.5'."),
+        ("a cat", "<img src=x onerror=alert(1)>", "not '<img src=x onerror=alert(1)>'."),
+    ],
+)
+def test_mistakes_are_answered_by_a_sentence_as_text(open_page, prompt, seed, words):
+    page = open_page()
+    fill_in(page, prompt=prompt, seed=seed)
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "failed")
+    assert words in status(page)
+    assert page.locator(".ls-stage img").count() == 0
+    assert page.get_by_role("button", name="Generate").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_fits_every_width_with_prompt_button_and_stage_on_top(open_page, width, scheme):
+    page = open_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("#prompt", "#generate", ".ls-clip", "#seed", "#steps", "#guidance"):
+        box = page.locator(name).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
+    button, stage = (page.locator(n).bounding_box() for n in ("#generate", ".ls-clip"))
+    assert button["y"] + button["height"] <= stage["y"]
+    assert stage["y"] + stage["height"] <= 844
+
+
+def test_reduced_motion_shows_a_frame_that_stands_still(open_page):
+    page = open_page(reduced_motion="reduce")
+    fill_in(page, steps="2")
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "finished")
+    page.wait_for_function("!document.querySelector('.ls-video').hidden")
+    assert page.evaluate("document.querySelector('.ls-video').paused")
