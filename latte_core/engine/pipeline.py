@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import latte_core
+from latte_core import __version__
 from latte_core.components.vae import decode_temporal, iter_frames
 from latte_core.engine.denoise import Denoiser, Sampling, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
@@ -103,7 +103,7 @@ class Pipeline:
             "fps": self.parts.defaults.fps,
             "model": self.parts.name,
             "model_hash": self.parts.hash,
-            "version": latte_core.__version__,
+            "version": __version__,
             "device": plan.device,
             "memory": plan.name,
             "precision": plan.transformer_dtype,

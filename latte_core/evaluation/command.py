@@ -28,9 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     from latte_core import Engine, GenerationRequest
     from latte_core.components.vae import decode_frames, encode_frames, load_vae
     from latte_core.evaluation import prompt_following as following
-    from latte_core.evaluation.probe import load_probe
+    from latte_core.evaluation.probe import load_probe, to_clips
     from latte_core.evaluation.sheet import contact_sheet
-    from latte_core.training.autoencoder import to_pixels
 
     probe = load_probe(arguments.probe)
     prompts = following.held_out_prompts(probe.world, arguments.prompts, arguments.seed)
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         return made[-1][1]
 
     def through_vae(clip: following.Frames) -> following.Frames:
-        return decode_frames(vae, encode_frames(vae, to_pixels(clip)))
+        return decode_frames(vae, encode_frames(vae, to_clips(clip[None])[0]))
 
     try:
         rows = list(following.measure_following(probe, prompts, generate, through_vae))
