@@ -20,45 +20,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--showcase", type=Path, help="write the model's examples, moving (WebP)")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) here")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate, judge and print the table."""
-    from latte_core import Engine, GenerationRequest
+    """Generate, judge and print the table; or only show the model's own examples."""
+    from latte_core import Engine
+
+    engine = Engine.load(arguments.model)
+    try:
+        if arguments.showcase:
+            _show(engine, arguments)
+        if arguments.prompts > 0:
+            _measure(engine, arguments)
+    finally:
+        engine.close()
+    return 0
+
+
+def _request(prompt: str, seed: int, arguments: argparse.Namespace) -> Any:
+    from latte_core import GenerationRequest
+
+    return GenerationRequest(
+        prompt,
+        seed=seed,
+        num_inference_steps=arguments.steps,
+        guidance_scale=arguments.guidance,
+    )
+
+
+def _show(engine: Any, arguments: argparse.Namespace) -> None:
+    """Write the examples of the model's card as one moving picture."""
+    from latte_core.evaluation.sheet import save_showcase
+
+    info = engine.describe()
+    clips = [
+        (prompt, engine.generate(_request(prompt, arguments.seed + i, arguments)).frames)
+        for i, prompt in enumerate(info.card["examples"])
+    ]
+    save_showcase(clips, arguments.showcase, info.defaults.fps)
+
+
+def _measure(engine: Any, arguments: argparse.Namespace) -> None:
+    """Print the table of prompt following, and write what else was asked for."""
     from latte_core.components.vae import decode_frames, encode_frames, load_vae
     from latte_core.evaluation import prompt_following as following
-    from latte_core.evaluation.probe import load_probe, to_clips
+    from latte_core.evaluation.probe import load_probe
     from latte_core.evaluation.sheet import contact_sheet
+    from latte_core.training.autoencoder import to_pixels
 
     probe = load_probe(arguments.probe)
-    prompts = following.held_out_prompts(probe.world, arguments.prompts, arguments.seed)
     vae = load_vae(Path(arguments.model) / "vae")
-    engine = Engine.load(arguments.model)
+    prompts = following.held_out_prompts(probe.world, arguments.prompts, arguments.seed)
     made: list[tuple[str, Any]] = []
 
     def generate(prompt: following.PromptSpec) -> following.Frames:
-        request = GenerationRequest(
-            prompt.prompt,
-            seed=prompt.seed,
-            num_inference_steps=arguments.steps,
-            guidance_scale=arguments.guidance,
-        )
-        made.append((prompt.prompt, engine.generate(request).frames))
+        clip = engine.generate(_request(prompt.prompt, prompt.seed, arguments))
+        made.append((prompt.prompt, clip.frames))
         sys.stderr.write(f"\r{len(made)}/{len(prompts)} clips")
-        return made[-1][1]
+        return clip.frames
 
     def through_vae(clip: following.Frames) -> following.Frames:
-        return decode_frames(vae, encode_frames(vae, to_clips(clip[None])[0]))
+        return decode_frames(vae, encode_frames(vae, to_pixels(clip)))
 
-    try:
-        rows = list(following.measure_following(probe, prompts, generate, through_vae))
-    finally:
-        engine.close()
+    rows = list(following.measure_following(probe, prompts, generate, through_vae))
     sys.stderr.write("\n")
     sys.stdout.write(following.format_table(rows) + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps(following.as_json(rows), indent=2) + "\n")
     if arguments.sheet:
         contact_sheet(made).save(arguments.sheet)
-    return 0

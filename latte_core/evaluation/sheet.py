@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 LABEL = 12  # pixels above a row, for the built-in bitmap font
 GAP = 2
@@ -28,3 +30,26 @@ def contact_sheet(
         for place, k in enumerate(picked):
             sheet.paste(Image.fromarray(frames[k]), (left + place * (width + GAP), top + LABEL))
     return sheet
+
+
+def save_showcase(
+    clips: Sequence[tuple[str, NDArray[np.uint8]]], path: Path, fps: int, columns: int = 4
+) -> None:
+    """Write an animated WebP: all clips play side by side, enlarged, each under its prompt."""
+    height, width = (2 * side for side in clips[0][1].shape[1:3])
+    rows, label = -(-len(clips) // columns), 2 * LABEL
+    font = ImageFont.load_default(11)
+    pictures = []
+    for k in range(len(clips[0][1])):
+        picture = Image.new("RGB", (columns * (width + 8), rows * (height + label + 8)), "white")
+        draw = ImageDraw.Draw(picture)
+        for index, (prompt, frames) in enumerate(clips):
+            left, top = index % columns * (width + 8) + 4, index // columns * (height + label + 8)
+            words = "\n".join(textwrap.wrap(prompt, 24)[:2])
+            draw.multiline_text((left, top), words, fill="#3b2a20", font=font, spacing=1)
+            frame = Image.fromarray(frames[k]).resize((width, height), Image.Resampling.BICUBIC)
+            picture.paste(frame, (left, top + label + 4))
+        pictures.append(picture)
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=1000 // fps, loop=0, quality=80
+    )
