@@ -121,7 +121,7 @@ class ModelConfig:
 
         Raises ConfigError for a missing or unknown key and for a T2V option that Latte never used.
         """
-        if data.get("_class_name") == "LatteTransformer3DModel":
+        if "attention_head_dim" in data:  # the class name differs between releases
             return _from_t2v_json(data)
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in data.items() if not name.startswith("_")}
