@@ -97,7 +97,7 @@ def test_config_survives_json(config: ModelConfig) -> None:
 def test_stock_config_is_read_as_latte_1() -> None:
     data = LATTE_1.to_json()
     assert data.pop("_latte_images") == "length_one"
-    extras = {"_class_name": "LatteT2V", "attention_type": "default", "norm_num_groups": 32, "upcast_attention": False}
+    extras = {"_class_name": "LatteT2V", "attention_type": "default", "upcast_attention": False}
     assert ModelConfig.from_json(data | extras) == LATTE_1
 
 
