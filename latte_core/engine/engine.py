@@ -18,7 +18,7 @@ from latte_core.engine.memory import make_policy, recover
 from latte_core.engine.parts import load_parts
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.prompts import PromptBook
-from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.engine.request import GenerationRequest
 from latte_core.engine.worker import Job, Worker
 from latte_core.errors import LatteError
 
@@ -109,7 +109,7 @@ class Engine:
             plan=parts.plan.sentence,
             defaults=parts.defaults,
             schedulers=tuple(SCHEDULERS),
-            modes=MODES,
+            modes=parts.modes,
             clip_lengths=parts.clip_lengths,
             card=dict(parts.card),
         )
@@ -137,7 +137,9 @@ class Engine:
 
     def _resolve(self, request: GenerationRequest) -> GenerationRequest:
         parts = self._pipeline.parts
-        return request.resolve(parts.defaults, parts.clip_lengths)
+        resolved = request.resolve(parts.defaults, parts.clip_lengths)
+        parts.check(resolved)
+        return resolved
 
     def _events(self, resolved: GenerationRequest) -> Iterator[Event]:
         job = self.submit(resolved)

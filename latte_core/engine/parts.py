@@ -26,7 +26,8 @@ from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
-from latte_core.errors import CheckpointError
+from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.errors import CheckpointError, RequestError
 
 if TYPE_CHECKING:
     from latte_core.checkpoints import Manifest
@@ -79,8 +80,33 @@ class Parts:
         """Frame numbers that the transformer can make."""
         config = self.transformer.config
         if config.temporal_positions == "rope":
-            return tuple(range(1, config.num_frames + 1))
-        return (1, config.num_frames)
+            return tuple(range(config.patch_frames, config.num_frames + 1, config.patch_frames))
+        # Tubes of frames hold no single picture.
+        return (1, config.num_frames) if config.patch_frames == 1 else (config.num_frames,)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes that the transformer can do; one that joins frames into tubes makes no stills."""
+        return MODES if self.transformer.config.patch_frames == 1 else ("video",)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width are multiples of so many pixels: a patch of latents."""
+        return self.vae_factor * self.transformer.config.patch_size
+
+    def check(self, request: GenerationRequest) -> None:
+        """Raise RequestError for a resolved request that this model cannot make."""
+        if request.mode not in self.modes:
+            raise RequestError(
+                "mode", f"mode is {request.mode}, but this model has: {', '.join(self.modes)}."
+            )
+        for name, value in (("height", request.height), ("width", request.width)):
+            if value is not None and value % self.size_multiple:
+                raise RequestError(
+                    name,
+                    f"{name} is {value}, but this model needs a multiple of "
+                    f"{self.size_multiple}: take {max(1, value // self.size_multiple)} times that.",
+                )
 
     @property
     def closed_vocabulary(self) -> bool:

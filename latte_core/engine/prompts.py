@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -29,8 +30,8 @@ class EncodedPrompt:
 class PromptBook:
     """Encodes prompts, and keeps the embeddings of the latest in main memory.
 
-    With a closed vocabulary, prompts are only put into lower case and their unknown words are
-    named; otherwise they are cleaned as the stock pipeline cleans them.
+    With a closed vocabulary, prompts are put into lower case, marks that it lacks are dropped and
+    unknown words are named; otherwise they are cleaned as the stock pipeline cleans them.
     """
 
     def __init__(self, text: TextEncoder, closed_vocabulary: bool) -> None:
@@ -67,13 +68,20 @@ class PromptBook:
         return EncodedPrompt(pair_prompts(positive, opposite, scale), tokens, tuple(words))
 
     def _prepared(self, field: str, text: str) -> str:
-        text = text.lower().strip() if self._closed else clean_prompt(text)
+        text = self._known_marks(text.lower()) if self._closed else clean_prompt(text)
         if tail := self._text.cut_text(text):
             raise RequestError(
                 field,
                 f"{field} is longer than {MAX_TOKENS} tokens: shorten it by about {tail[-60:]!r}.",
             )
         return text
+
+    def _known_marks(self, text: str) -> str:
+        """Punctuation that a closed vocabulary lacks becomes space, so that "up." is "up"."""
+        for mark in {sign for sign in text if unicodedata.category(sign).startswith("P")}:
+            if self._text.unknown_words(mark):
+                text = text.replace(mark, " ")
+        return " ".join(text.split())
 
     def _recall(self, text: str) -> Tensor:
         self._known.move_to_end(text)

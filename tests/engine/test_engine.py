@@ -1,57 +1,28 @@
-"""What an engine promises: seeds, modes, stops, errors. All on the tiny random model."""
+"""What an engine promises: events, results, seeds, modes. All on the tiny random model."""
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny_folder import FRAMES, SIZE, write_tiny_folder
+from tiny_folder import FRAMES, SIZE
+from tiny_requests import PROMPT, WAIT_S, ask, same
 
 from latte_core import (
-    Cancelled,
-    CheckpointError,
     Decoding,
     Encoded,
     Engine,
-    EngineBusyError,
     Finished,
     GenerationRequest,
-    Job,
-    LatteError,
     Loading,
-    MemoryPlanError,
-    NonFiniteError,
     RequestError,
     Step,
 )
+from latte_core.diffusion.guidance import pair_prompts
 from latte_core.diffusion.schedulers import SCHEDULERS
-
-PROMPT = "a red rocket flies over the sea"
-WAIT_S = 30
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_folder):
-    with Engine.load(tiny_folder) as loaded:
-        yield loaded
-
-
-def ask(prompt=PROMPT, **fields):
-    return GenerationRequest(prompt, **{"seed": 7, "num_inference_steps": 4, **fields})
-
-
-def same(one, other):
-    return (
-        np.array_equal(one.frames, other.frames)
-        and np.array_equal(one.latents, other.latents)
-        and np.array_equal(one.initial_latents, other.initial_latents)
-        and len(one.stills) == len(other.stills)
-        and all(map(np.array_equal, one.stills, other.stills))
-    )
-
-
-# --- events and results ---------------------------------------------------------------------
+from latte_core.engine import parts as parts_module
 
 
 def test_events_come_in_order_and_complete(engine):
@@ -140,9 +111,6 @@ def test_loading_is_told_in_stages(tiny_folder):
         assert stage in stages
 
 
-# --- seeds ----------------------------------------------------------------------------------
-
-
 def test_same_seed_same_bytes_across_runs_and_engines(engine, tiny_folder):
     first = engine.generate(ask())
     engine.generate(ask("a blue cow jumps", seed=1, mode="joint"))
@@ -197,8 +165,6 @@ def test_padding_behind_the_mask_changes_nothing(engine):
     """The prompt's half of a padded pair equals the prompt alone."""
     parts = engine._pipeline.parts
     prompt = parts.text.encode(PROMPT)
-    from latte_core.diffusion.guidance import pair_prompts
-
     pair = pair_prompts(prompt, parts.text.encode("blurry " * 20), 7.5)
     latents = torch.randn(1, 4, FRAMES, 8, 8, generator=torch.Generator().manual_seed(0))
     times = torch.tensor([500])
@@ -233,9 +199,6 @@ def test_the_text_encoder_runs_once_a_prompt(tiny_folder, monkeypatch):
         engine.generate(ask("a blue cow", num_inference_steps=1))
     assert set(calls.values()) == {1}
     assert len(calls) == 3
-
-
-# --- modes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler-a", "ddpm"])
@@ -274,253 +237,46 @@ def test_image_mode_may_make_more_stills_than_the_clip_has_frames(engine):
     assert len({still.tobytes() for still in made.stills}) == 8
 
 
-# --- samplers -------------------------------------------------------------------------------
+def test_half_precision_parts_work_together(engine, tiny_folder, monkeypatch):
+    """T5 in bf16, transformer and autoencoder in fp16, as on CUDA: no dtype meets another."""
+    choose = parts_module.choose_plan
+
+    def choose_half(*args, **options):
+        dtypes = {"text_dtype": "bfloat16"}
+        dtypes |= dict.fromkeys(("transformer_dtype", "vae_dtype"), "float16")
+        return replace(choose(*args, **options), **dtypes)
+
+    monkeypatch.setattr(parts_module, "choose_plan", choose_half)
+    request = ask(mode="joint", num_images=1, negative_prompt="blurry snow", guidance_scale=2.0)
+    exact = engine.generate(request)
+    with Engine.load(tiny_folder) as half:
+        made = half.generate(request)
+    assert made.latents.dtype == np.float32
+    assert np.array_equal(made.initial_latents, exact.initial_latents)
+    error = np.linalg.norm(made.latents - exact.latents) / np.linalg.norm(exact.latents)
+    assert 0 < error < 0.05
+    assert np.abs(made.frames.astype(int) - exact.frames).mean() < 8
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    folder = write_tiny_folder(
-        tmp_path_factory.mktemp("learned"), scheduler={"variance_type": "learned_range"}
-    )
-    with Engine.load(folder) as loaded:
-        yield loaded
+def test_readers_keep_their_own_torch_state(engine):
+    """The model runs without gradients; the thread that reads the events still has them."""
+    for _ in engine.stream(ask()):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+    weight = torch.ones(1, requires_grad=True)
+    assert (weight * 2).requires_grad
 
 
-@pytest.fixture(scope="module")
-def velocity(tmp_path_factory):
-    fields = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
-    folder = write_tiny_folder(tmp_path_factory.mktemp("velocity"), scheduler=fields)
-    with Engine.load(folder) as loaded:
-        yield loaded
+def test_sizes_that_cut_a_patch_are_refused(engine, monkeypatch):
+    parts = engine._pipeline.parts
+    monkeypatch.setattr(type(parts), "size_multiple", 32)
+    with pytest.raises(RequestError, match="multiple of 32") as caught:
+        engine.submit(ask(width=48))
+    assert caught.value.field == "width"
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("kind", ["learned", "velocity"])
-def test_every_scheduler_runs(request, kind, scheduler, steps):
-    engine = request.getfixturevalue(kind)
-    asked = ask(scheduler=scheduler, num_inference_steps=steps, guidance_scale=2.0)
-    events = list(engine.stream(asked))
-    last = [event for event in events if isinstance(event, Step)][-1]
-    assert last.index == last.total >= steps
-    made = events[-1].generation
-    assert np.isfinite(made.latents).all()
-    assert not np.array_equal(made.latents, made.initial_latents)
-
-
-def test_learned_variance_is_used_by_ddpm_only(learned, engine):
-    for scheduler in ("ddim", "dpm++2m", "euler"):
-        with_it = learned.generate(ask(scheduler=scheduler))
-        assert np.array_equal(with_it.latents, engine.generate(ask(scheduler=scheduler)).latents)
-    with_it, without = (one.generate(ask(scheduler="ddpm")) for one in (learned, engine))
-    assert not np.array_equal(with_it.latents, without.latents)
-
-
-# --- stops ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("memory", ["resident", "offload"])
-def test_cancel_at_every_step_and_frame(tiny_folder, memory, monkeypatch):
-    """The job is stopped from inside, right after its n-th event, for every n."""
-    emit, stop_after = Job.emit, 0
-
-    def emit_and_stop(job, event):
-        emit(job, event)
-        count[0] += 1
-        if count[0] == stop_after:
-            job.cancel()
-
-    with Engine.load(tiny_folder, memory=memory) as engine:
-        request = ask(num_inference_steps=3)
-        whole = engine.generate(request)
-        count = [0]
-        monkeypatch.setattr(Job, "emit", emit_and_stop)
-        events = list(engine.stream(request))
-        for stop_after in range(1, len(events) - 1):
-            count[0] = 0
-            job = engine.submit(request)
-            seen = []
-            with pytest.raises(Cancelled) as caught:
-                seen.extend(job.events())
-                pytest.fail(f"not stopped after event {stop_after}")
-            assert job.wait(WAIT_S)
-            assert job.state == "cancelled"
-            steps = [event.index for event in events[:stop_after] if isinstance(event, Step)]
-            assert caught.value.step == max(steps, default=0)
-            assert count[0] == stop_after
-            if stop_after % 3 == 1:
-                count[0] = 100
-                assert same(whole, engine.generate(request))
-
-
-@pytest.fixture
-def stepwise(engine, monkeypatch):
-    """Lets the transformer run one forward each time it is told to."""
-    gate, calls = threading.Semaphore(0), []
-    transformer = engine._pipeline.parts.transformer
-    forward = transformer.forward
-
-    def waiting(*args, **options):
-        assert gate.acquire(timeout=WAIT_S)
-        calls.append(1)
-        return forward(*args, **options)
-
-    monkeypatch.setattr(transformer, "forward", waiting)
-    return gate, calls
-
-
-def test_cancel_ends_within_one_step(engine, stepwise):
-    gate, calls = stepwise
-    for stop_after in range(4):
-        calls.clear()
-        job = engine.submit(ask(num_inference_steps=5))
-        events = job.events()
-        assert isinstance(next(events), Encoded)
-        assert next(events).index == 0
-        for index in range(1, stop_after + 1):
-            gate.release()
-            assert next(events).index == index
-        job.cancel()
-        gate.release()  # the step that may be under way
-        with pytest.raises(Cancelled) as caught:
-            list(events)
-        assert len(calls) <= stop_after + 1
-        assert caught.value.step in (stop_after, stop_after + 1)
-        assert caught.value.total == 5
-        while len(calls) <= stop_after:  # unused permit
-            if not gate.acquire(blocking=False):
-                break
-
-
-def test_closing_the_stream_cancels(engine, stepwise):
-    gate, _ = stepwise
-    stream = engine.stream(ask(num_inference_steps=50))
-    next(stream)
-    stream.close()
-    gate.release(51 + 4)
-    assert engine.generate(ask()).seed == 7
-
-
-def test_a_stream_that_nobody_reads_runs_nothing(engine, monkeypatch):
-    monkeypatch.setattr(engine, "submit", lambda request: pytest.fail("submitted"))
-    engine.stream(ask())
-    with pytest.raises(RequestError):
-        engine.stream(ask(num_frames=3))
-
-
-def test_generate_stops_when_its_event_is_set(engine):
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(Cancelled):
-        engine.generate(ask(num_inference_steps=250), cancel=stop)
-
-
-# --- errors ---------------------------------------------------------------------------------
-
-STAGES = {
-    "encode": ("text", "encode"),
-    "step": ("transformer", "forward"),
-    "decode": ("vae", "decode"),
-}
-
-
-def break_stage(engine, monkeypatch, stage, action, after=0):
-    part, method = STAGES[stage]
-    engine._pipeline.prompts._known.clear()
-    target = getattr(engine._pipeline.parts, part)
-    original, calls = getattr(target, method), []
-
-    def broken(*args, **options):
-        calls.append(1)
-        if len(calls) > after:
-            return action(original, *args, **options)
-        return original(*args, **options)
-
-    monkeypatch.setattr(target, method, broken)
-
-
-@pytest.fixture(scope="module", params=["resident", "offload"])
-def fresh(request, tiny_folder):
-    with Engine.load(tiny_folder, memory=request.param) as loaded:
-        yield loaded
-
-
-@pytest.mark.parametrize("stage,after", [("encode", 0), ("step", 0), ("step", 2), ("decode", 3)])
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError, ValueError])
-def test_errors_at_every_stage_leave_the_engine_as_it_was(fresh, monkeypatch, stage, after, kind):
-    before = fresh.generate(ask("a green ship", num_inference_steps=1))
-
-    def fail(original, *args, **options):
-        raise kind("broken on purpose")
-
-    with monkeypatch.context() as patch:
-        break_stage(fresh, patch, stage, fail, after)
-        expected = MemoryPlanError if kind is MemoryError else LatteError
-        with pytest.raises(expected):
-            fresh.generate(ask())
-    assert fresh.alive
-    assert same(before, fresh.generate(ask("a green ship", num_inference_steps=1)))
-
-
-def _nan(original, *args, **options):
-    result = original(*args, **options)
-    tensor = result if isinstance(result, torch.Tensor) else result.sample
-    tensor[(0,) * tensor.ndim] = float("nan")
-    return result
-
-
-@pytest.mark.parametrize(
-    "stage,after,word",
-    [
-        ("encode", 0, "text encoder"),
-        ("step", 0, "at step 1"),
-        ("step", 3, "at step 4"),
-        ("decode", 2, "image decoder"),
-    ],
-)
-def test_nan_is_found_and_named_and_no_frames_come_out(fresh, monkeypatch, stage, after, word):
-    with monkeypatch.context() as patch:
-        break_stage(fresh, patch, stage, _nan, after)
-        events = fresh.stream(ask())
-        with pytest.raises(NonFiniteError, match=word):
-            assert not any(isinstance(event, Finished) for event in events)
-    assert np.isfinite(fresh.generate(ask()).latents).all()
-
-
-def test_a_prompt_without_words_after_cleaning_is_refused(engine):
-    with pytest.raises(RequestError, match="no words left") as caught:
-        engine.generate(ask("\u732b\u304c\u98db\u3076".replace("\u304c", "").replace("\u3076", "")))
-    assert caught.value.field == "prompt"
-
-
-def test_a_prompt_of_too_many_tokens_is_refused(engine):
-    with pytest.raises(RequestError, match="longer than 120 tokens"):
-        engine.generate(ask("q z x " * 50))
-
-
-def test_a_closed_engine_refuses(tiny_folder):
-    engine = Engine.load(tiny_folder)
-    engine.close()
-    engine.close()
-    assert not engine.alive
-    with pytest.raises(EngineBusyError, match="shut down"):
-        engine.generate(ask())
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="nothing-here"):
-        Engine.load(tmp_path / "nothing-here")
-
-
-@pytest.mark.parametrize("words", [{"memory": "huge"}, {"device": "abacus"}])
-def test_unknown_plans_and_devices_are_refused(tiny_folder, words):
-    with pytest.raises(MemoryPlanError, match="auto"):
-        Engine.load(tiny_folder, **words)
-
-
-def test_no_thread_stays_after_failed_or_closed_engines(tiny_folder, tmp_path):
-    before = {thread.name for thread in threading.enumerate()}
-    Engine.load(tiny_folder).close()
-    with pytest.raises(CheckpointError):
-        Engine.load(tmp_path / "none")
-    assert {thread.name for thread in threading.enumerate()} <= before
+def test_modes_that_the_model_lacks_are_refused(engine, monkeypatch):
+    monkeypatch.setattr(type(engine._pipeline.parts), "modes", ("video",))
+    with pytest.raises(RequestError, match="this model has: video") as caught:
+        engine.submit(ask(mode="joint"))
+    assert caught.value.field == "mode"

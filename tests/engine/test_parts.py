@@ -56,6 +56,15 @@ def test_a_closed_vocabulary_names_unknown_words_and_an_open_one_does_not(descri
             assert encoded.unknown_words == words
 
 
+def test_marks_that_a_closed_vocabulary_lacks_are_dropped(described):
+    with Engine.load(described) as engine:
+        plain, marked = (
+            engine.generate(GenerationRequest(prompt, seed=1, num_inference_steps=1))
+            for prompt in ("a red rocket flies", "A red, rocket flies!")
+        )
+    assert np.array_equal(plain.frames, marked.frames)
+
+
 def test_a_changed_byte_is_refused_before_use(described, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(described, folder)

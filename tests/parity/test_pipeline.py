@@ -1,11 +1,16 @@
 """The engine against the stock pipeline: same folder, same noise, same latents and pixels."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from tiny_folder import FRAMES, SIZE, write_tiny_folder
 
 from latte_core import Engine, GenerationRequest
+from latte_core.checkpoints import load_transformer, save_transformer
+from latte_core.components.text_encoder import load_text_encoder
+from latte_core.components.vae import load_vae, save_vae
 
 STOCK = {
     "ddim": "DDIMScheduler",
@@ -131,3 +136,21 @@ def test_ddpm_draws_its_noise_as_stock_does(tmp_path):
             GenerationRequest(PROMPT, seed=9, num_inference_steps=4, scheduler="ddpm")
         )
     assert difference(made.latents, theirs) < 1e-5
+
+
+def test_a_folder_that_we_write_runs_in_the_stock_pipeline(stock, tiny_folder, tmp_path):
+    from diffusers import LattePipeline
+
+    text = load_text_encoder(tiny_folder)
+    text.save(tmp_path, torch.float32)
+    save_vae(load_vae(tiny_folder / "vae"), tmp_path / "vae", torch.float32)
+    transformer = load_transformer(tiny_folder / "transformer")
+    save_transformer(transformer, tmp_path / "transformer", torch.float32, max_shard_bytes=100_000)
+    shutil.copytree(tiny_folder / "scheduler", tmp_path / "scheduler")
+    shutil.copy(tiny_folder / "model_index.json", tmp_path)
+    written = LattePipeline.from_pretrained(tmp_path, local_files_only=True)
+    written.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, FRAMES, SIZE // 8, SIZE // 8).numpy()
+    options = {"num_inference_steps": 3, "video_length": FRAMES, "output_type": "np"}
+    ours, theirs = (run_stock(pipe, "ddim", noise, **options) for pipe in (written, stock))
+    assert np.array_equal(ours, theirs)

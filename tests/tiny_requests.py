@@ -1,0 +1,24 @@
+"""Requests for the tiny model, and when two results count as the same."""
+
+import numpy as np
+
+from latte_core import GenerationRequest
+
+PROMPT = "a red rocket flies over the sea"
+WAIT_S = 60  # for threads; only a hang takes so long
+
+
+def ask(prompt=PROMPT, **fields):
+    """A short request with a fixed seed."""
+    return GenerationRequest(prompt, **{"seed": 7, "num_inference_steps": 4, **fields})
+
+
+def same(one, other):
+    """Whether two generations are equal to the byte."""
+    return (
+        np.array_equal(one.frames, other.frames)
+        and np.array_equal(one.latents, other.latents)
+        and np.array_equal(one.initial_latents, other.initial_latents)
+        and len(one.stills) == len(other.stills)
+        and all(map(np.array_equal, one.stills, other.stills))
+    )
