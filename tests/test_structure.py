@@ -33,8 +33,6 @@ EXCEPTIONS = {
     "latte_core/cli.py prints": "a command answers on the terminal",
     "latte_core/cli_generate.py prints": "a command answers on the terminal",
     "latte_core/components/preview.py imports checkpoints": "PreviewMap is a part of the manifest",
-    "tests/engine/test_engine.py is over 400 lines": "one engine, one file of tests",
-    "tests/tiny_folder.py:write_tiny_folder is over 60 lines": "three stock configs, spelled out",
 }
 
 PARTS = {*ALLOWED, *FREE}

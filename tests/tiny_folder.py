@@ -22,12 +22,27 @@ def write_tiny_folder(
 
     `scheduler` overrides fields of the scheduler's config. Clips are FRAMES frames of SIZE pixels.
     """
-    from diffusers import AutoencoderKL, DDIMScheduler, LatteTransformer3DModel
-    from transformers import T5Config, T5EncoderModel
+    from diffusers import DDIMScheduler
 
     folder.mkdir(parents=True, exist_ok=True)
     words = _write_tokenizer(folder / "tokenizer")
-    encoder = T5EncoderModel(
+    parts = {"text_encoder": _encoder(words), "transformer": _transformer(), "vae": _vae()}
+    if temporal_decoder:
+        parts["vae_temporal_decoder"] = _temporal_decoder()
+    for offset, (name, module) in enumerate(parts.items()):
+        _randomise(module, seed + offset).save_pretrained(folder / name)
+    DDIMScheduler(
+        num_train_timesteps=1000, clip_sample=False, **BETAS, timestep_spacing="leading"
+    ).save_pretrained(folder / "scheduler")
+    _override(folder / "scheduler" / "scheduler_config.json", scheduler or {})
+    _write_index(folder)
+    return folder
+
+
+def _encoder(words: int):
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
         T5Config(
             vocab_size=words + 100,
             d_model=32,
@@ -41,7 +56,12 @@ def write_tiny_folder(
             tie_word_embeddings=False,
         )
     )
-    transformer = LatteTransformer3DModel(
+
+
+def _transformer():
+    from diffusers import LatteTransformer3DModel
+
+    return LatteTransformer3DModel(
         num_attention_heads=4,
         attention_head_dim=12,
         in_channels=4,
@@ -59,7 +79,12 @@ def write_tiny_folder(
         caption_channels=32,
         video_length=FRAMES,
     )
-    vae = AutoencoderKL(
+
+
+def _vae():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(8, 8, 16, 16),
@@ -68,17 +93,6 @@ def write_tiny_folder(
         sample_size=SIZE,
         scaling_factor=0.18215,
     )
-    parts = {"text_encoder": encoder, "transformer": transformer, "vae": vae}
-    if temporal_decoder:
-        parts["vae_temporal_decoder"] = _temporal_decoder()
-    for offset, (name, module) in enumerate(parts.items()):
-        _randomise(module, seed + offset).save_pretrained(folder / name)
-    DDIMScheduler(
-        num_train_timesteps=1000, clip_sample=False, **BETAS, timestep_spacing="leading"
-    ).save_pretrained(folder / "scheduler")
-    _override(folder / "scheduler" / "scheduler_config.json", scheduler or {})
-    _write_index(folder)
-    return folder
 
 
 def _temporal_decoder():
