@@ -20,7 +20,7 @@ def test_cancel_at_every_step_and_frame(tiny_folder, memory, monkeypatch):
             job.cancel()
 
     with Engine.load(tiny_folder, memory=memory) as engine:
-        request = ask(num_inference_steps=3)
+        request = ask(num_inference_steps=2)
         whole = engine.generate(request)
         count = [0]
         monkeypatch.setattr(Job, "emit", emit_and_stop)
