@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -17,6 +18,7 @@ def main() -> int:
     """Run the app until it is interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("latte_studio").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl+C: tidily
     settings = parse_settings(sys.argv[1:], os.environ)
     try:
         page = serve(settings)

@@ -44,7 +44,8 @@ def app_url(tiny_folder, tmp_path_factory):
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        assert process.wait(60) == 0, log.read_text()
+        assert list(folder.glob("latte-studio-*")) == []
 
 
 def wait_until_ready(process, url, log):
