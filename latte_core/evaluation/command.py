@@ -65,10 +65,10 @@ def _show(engine: Any, arguments: argparse.Namespace) -> None:
 def _measure(engine: Any, arguments: argparse.Namespace) -> None:
     """Print the table of prompt following, and write what else was asked for."""
     from latte_core.components.vae import decode_frames, encode_frames, load_vae
+    from latte_core.data.pixels import to_pixels
     from latte_core.evaluation import prompt_following as following
     from latte_core.evaluation.probe import load_probe
     from latte_core.evaluation.sheet import contact_sheet
-    from latte_core.training.autoencoder import to_pixels
 
     probe = load_probe(arguments.probe)
     vae = load_vae(Path(arguments.model) / "vae")

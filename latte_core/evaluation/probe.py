@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from latte_core.data.pixels import to_pixels
 from latte_core.data.world import ClipSpec, World, render_clip
 from latte_core.errors import CheckpointError
 
@@ -94,16 +95,11 @@ class WorldProbe(nn.Module):
         return {name: head(pooled) for name, head in self.heads.items()}
 
 
-def to_clips(frames: NDArray[np.uint8]) -> Tensor:
-    """Frames uint8 (B, F, H, W, 3) -> (B, F, 3, H, W) in -1..1."""
-    return torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-
-
 @torch.no_grad()
 def judge(probe: WorldProbe, frames: NDArray[np.uint8]) -> list[dict[str, str]]:
     """Say what each clip shows. frames uint8 (B, F, H, W, 3)."""
     names = head_names(probe.world)
-    logits = probe.eval()(to_clips(frames))
+    logits = probe.eval()(to_pixels(frames))
     best = {head: value.argmax(1).tolist() for head, value in logits.items()}
     return [{h: names[h][best[h][i]] for h in HEADS} for i in range(len(frames))]
 
@@ -122,7 +118,7 @@ class ProbeBatches(Dataset):
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, number))
         specs = [self.world.draw(rng, self.held_out) for _ in range(self.batch_size)]
-        clips = to_clips(np.stack([render_clip(spec, 16, self.size) for spec in specs]))
+        clips = to_pixels(np.stack([render_clip(spec, 16, self.size) for spec in specs]))
         labels = [labels_of(self.world, spec) for spec in specs]
         batch = {head: torch.tensor([label[head] for label in labels]) for head in HEADS}
         return {"clips": clips if self.plain else _disturb(clips, rng), **batch}

@@ -11,19 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from latte_core.data.pixels import to_frames, to_pixels
 from latte_core.data.world import World, render_clip
 from latte_core.training.loop import Losses
-
-
-def to_pixels(frames: np.ndarray) -> Tensor:
-    """Frames uint8 (N, H, W, 3) -> (N, 3, H, W) in -1..1."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_frames(pixels: Tensor) -> np.ndarray:
-    """(N, 3, H, W) in -1..1 -> uint8 (N, H, W, 3)."""
-    levels = (pixels.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def peak_signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:

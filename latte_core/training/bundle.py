@@ -13,10 +13,10 @@ import torch
 from latte_core import checkpoints
 from latte_core.components.preview import fit_preview
 from latte_core.components.vae import encode_frames, load_vae, save_vae
+from latte_core.data.pixels import to_pixels
 from latte_core.data.world import render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
 from latte_core.model import Latte
-from latte_core.training.autoencoder import to_pixels
 from latte_core.training.recipe import Recipe
 from latte_core.training.stages import load_average, make_text_encoder, read_summary
 from latte_core.training.text_to_video import TextToVideo

@@ -18,6 +18,7 @@ from torch import nn
 from latte_core.components.text_encoder import TextEncoder, new_text_encoder
 from latte_core.components.vae import encode_frames, load_vae, new_vae, save_vae
 from latte_core.data.latents import LatentClips, encode_clips, load_clips, save_clips
+from latte_core.data.pixels import to_pixels
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.errors import DataError
 from latte_core.model import Latte, zero_init_temporal
@@ -26,7 +27,6 @@ from latte_core.training.autoencoder import (
     Reconstruction,
     WorldFrames,
     measure_reconstruction,
-    to_pixels,
 )
 from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
 from latte_core.training.pyramid import start_as_pyramid
