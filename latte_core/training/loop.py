@@ -140,8 +140,12 @@ class Trainer:
     def __post_init__(self) -> None:
         """Prepare model, optimiser and average on their device."""
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         c = self.config
+        if AcceleratorState._shared_state:
+            # One state per process, which refuses another precision; an earlier stage is done.
+            AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             cpu=c.device == "cpu" or not torch.cuda.is_available(),
             mixed_precision="bf16" if c.precision == "bf16" else "no",
@@ -161,7 +165,11 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go on from the folder's saved state, if there is one."""
-        if not (self.folder / "state").is_dir():
+        new, old, gone = self._state_folders()
+        if self.accelerator.is_main_process and gone.is_dir() and not old.is_dir():
+            (new if new.is_dir() else gone).rename(old)  # killed between the renames of `save`
+        self.accelerator.wait_for_everyone()
+        if not old.is_dir():
             return False
         self.accelerator.load_state(str(self.folder / "state"))
         log.info("resumed at step %d", self.progress.step)
@@ -169,16 +177,20 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state; the old one stays until the new one is whole."""
-        new, old = self.folder / "state-new", self.folder / "state"
+        new, old, gone = self._state_folders()
         self.accelerator.save_state(str(new))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            gone = self.folder / "state-old"
+            _remove(gone)  # left by a kill
             if old.exists():
                 old.rename(gone)
             new.rename(old)
             _remove(gone)
         self.accelerator.wait_for_everyone()
+
+    def _state_folders(self) -> tuple[Path, Path, Path]:
+        """Where a state is written, where it stays, where the one before it waits to be removed."""
+        return self.folder / "state-new", self.folder / "state", self.folder / "state-old"
 
     def run(self) -> nn.Module:
         """Train to the end and return the averaged model."""
