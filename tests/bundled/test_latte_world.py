@@ -1,0 +1,106 @@
+"""The model in assets/latte-world: whole, small enough, loadable by others, and it listens."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latte_core import Engine, GenerationRequest, checkpoints
+from latte_core.components.vae import decode_frames, encode_frames, load_vae
+from latte_core.data.pixels import to_pixels
+from latte_core.data.world import World, render_clip
+from latte_core.evaluation.probe import load_probe
+from latte_core.evaluation.prompt_following import held_out_prompts, score, shuffled
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+FOLDER = ASSETS / "latte-world"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = Engine.load(str(FOLDER), device="cpu")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_probe(ASSETS / "world" / "probe.safetensors").world
+
+
+def test_folder_matches_its_manifest_and_stays_small():
+    manifest = checkpoints.read_manifest(FOLDER)
+    checkpoints.verify_folder(FOLDER, manifest)
+    sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(sizes) < 40 * MIB
+    assert max(sizes) < 16 * MIB
+
+
+def test_stock_pipeline_loads_and_runs_the_folder():
+    from diffusers import LattePipeline
+
+    pipeline = LattePipeline.from_pretrained(FOLDER, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    video = pipeline(
+        "a cat moves left in a meadow",
+        num_inference_steps=2,
+        guidance_scale=2.5,
+        height=64,
+        width=64,
+        clean_caption=False,
+        output_type="pt",
+        generator=torch.Generator().manual_seed(1),
+    ).frames
+    assert video.shape == (1, 16, 3, 64, 64)
+    assert float(video.std()) > 0.01
+
+
+def test_autoencoder_reaches_30_db_on_held_out_frames(world):
+    vae = load_vae(FOLDER / "vae")
+    rng = np.random.default_rng(77)
+    frames = np.concatenate(
+        [render_clip(world.draw(rng, held_out=True), 16, 64, only=(2, 11)) for _ in range(24)]
+    )
+    again = decode_frames(vae, encode_frames(vae, to_pixels(frames)))
+    error = ((frames.astype(np.float64) - again) ** 2).mean(axis=(1, 2, 3))
+    assert np.mean(10 * np.log10(255**2 / error)) > 29.5
+
+
+def test_clips_show_what_held_out_prompts_say(engine, world):
+    probe = load_probe(ASSETS / "world" / "probe.safetensors")
+    prompts = held_out_prompts(world, 8, seed=31)
+    clips = [
+        engine.generate(
+            GenerationRequest(prompt.prompt, seed=prompt.seed, num_inference_steps=10)
+        ).frames
+        for prompt in prompts
+    ]
+    specs = [prompt.spec for prompt in prompts]
+    right = score(probe, clips, specs, "generated").right
+    wrong = score(probe, clips, shuffled(specs), "floor").right
+    assert right["scene"] >= 0.75
+    assert right["subject"] + right["motion"] >= wrong["subject"] + wrong["motion"] + 0.5
+
+
+def test_recorded_settings_are_the_manifest_defaults(engine):
+    video = engine.generate(GenerationRequest("a star falls down at night", seed=3))
+    manifest = checkpoints.read_manifest(FOLDER)
+    recorded = {"num_inference_steps", "guidance_scale", "num_frames", "height", "width"}
+    for field in fields(manifest.defaults):
+        if field.name in recorded:
+            assert video.recipe[field.name] == getattr(manifest.defaults, field.name)
+    assert video.frames.shape == (16, 64, 64, 3)
+    assert isinstance(world_of(manifest), World)
+
+
+def world_of(manifest):
+    card = manifest.card
+    return World(
+        tuple(card["subjects"]),
+        tuple(card["motions"]),
+        tuple(card["scenes"]),
+        tuple(card["colours"]),
+    )
