@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from latte_core import checkpoints
 from latte_core.components.preview import fit_preview
 from latte_core.components.vae import encode_frames, load_vae, save_vae
 from latte_core.data.pixels import to_pixels
-from latte_core.data.world import render_clip
+from latte_core.data.scenes import SCENES
+from latte_core.data.sprites import SUBJECTS
+from latte_core.data.world import MOTIONS, render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
 from latte_core.model import Latte
 from latte_core.training.recipe import Recipe
@@ -90,12 +93,13 @@ def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
         "name": recipe.name,
         "version": "1",
         "description": "A small Latte, trained on this project's own captioned world.",
-        "vocabulary": "closed",
-        "words": world.words(),
-        "subjects": list(world.subjects),
-        "motions": list(world.motions),
-        "scenes": list(world.scenes),
-        "colours": list(world.colours),
+        "vocabulary": {
+            "subjects": [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)],
+            "motions": [phrase for motion in world.motions for phrase in MOTIONS[motion]],
+            "places": [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases],
+            "backgrounds": list(world.colours) if "plain" in world.scenes else [],
+        },
+        "world": asdict(world),
         "examples": list(recipe.prompts),
         "autoencoder": read_summary(run / "autoencoder"),
     }
