@@ -1,11 +1,12 @@
 """Errors of every kind at every stage: named, contained, and nothing half-made comes out."""
 
+import gc
 import threading
 
 import numpy as np
 import pytest
 import torch
-from tiny_requests import ask, same
+from tiny_requests import WAIT_S, ask, same
 
 from latte_core import (
     CheckpointError,
@@ -125,3 +126,39 @@ def test_no_thread_stays_after_failed_or_closed_engines(tiny_folder, tmp_path):
     with pytest.raises(CheckpointError):
         Engine.load(tmp_path / "none")
     assert {thread.name for thread in threading.enumerate()} <= before
+
+
+def _live_tensors():
+    gc.collect()
+    return sum(1 for thing in gc.get_objects() if type(thing) is torch.Tensor)
+
+
+def test_no_tensor_outlives_its_job(fresh, monkeypatch):
+    """Finished, stopped and failed jobs leave nothing, also while their errors are kept."""
+
+    def fail(original, *args, **options):
+        raise ValueError("broken on purpose")
+
+    def one_of_each():
+        fresh.generate(ask())
+        job = fresh.submit(ask(num_inference_steps=200))
+        next(job.events())
+        job.cancel()
+        assert job.wait(WAIT_S)
+        kept.append(job.error)
+        with monkeypatch.context() as patch:
+            break_stage(fresh, patch, "step", fail, after=1)
+            failing = fresh.submit(ask())
+            assert failing.wait(WAIT_S)
+            kept.append(failing.error)
+        # When the next job ends, the worker has let go of the one before.
+        assert fresh._worker.submit(lambda job: None).wait(WAIT_S)
+
+    kept = []
+    one_of_each()
+    before = _live_tensors()
+    leak = [torch.zeros(1)]
+    assert _live_tensors() == before + len(leak)  # the count sees tensors
+    for _ in range(2):
+        one_of_each()
+    assert _live_tensors() == before + len(leak)
