@@ -143,8 +143,9 @@ class LocalExecutor:
     def submit(self, request: GenerationRequest, owner: str = "") -> Run:
         """Put a job in line. Raises EngineBusyError when the line is full."""
         with self._lock:
-            own = [run for run in self._runs if owner and run.owner == owner]
-            if len(self._runs) - len(own) > self._max_waiting:
+            wanted = [run for run in self._runs if not run.cancelled.is_set()]
+            own = [run for run in wanted if owner and run.owner == owner]
+            if len(wanted) - len(own) > self._max_waiting:
                 raise EngineBusyError(self._texts("error.busy", waiting=self._max_waiting))
             run = Run(next(self._numbers), request, owner)
             self._runs.append(run)
@@ -166,7 +167,8 @@ class LocalExecutor:
     def place(self, run: Run) -> int:
         """How many jobs are before this one; 0 when it is its turn or it is over."""
         with self._lock:
-            return self._runs.index(run) if run in self._runs else 0
+            earlier = self._runs[: self._runs.index(run)] if run in self._runs else []
+        return sum(not one.cancelled.is_set() for one in earlier)
 
     def _load_engine(self) -> None:
         try:

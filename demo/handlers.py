@@ -138,6 +138,8 @@ class Handlers:
         event: Any = None
         while not isinstance(event, Finished):
             event = run.poll(POLL_S if shown is not None or begun else 0.0)
+            if run.cancelled.is_set() and not begun:
+                raise Cancelled  # the engine notices when it is this job's turn
             waits_for = self._waits_for(run)
             if not begun and (event is not None or waits_for is None):
                 begun = True

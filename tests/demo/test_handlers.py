@@ -115,6 +115,19 @@ def test_stop_ends_the_job_and_says_at_which_step(handlers, engine):
     assert not engine.in_model.locked()
 
 
+def test_stop_of_a_waiting_job_is_answered_at_once(handlers, engine):
+    engine.step_s = 20
+    first = handlers.generate(FIELDS, "first")
+    while not json.loads(next(first))["strip"]:
+        pass
+    waiting = handlers.generate(FIELDS, "waiting")
+    assert json.loads(next(waiting))["text"] == "Next in line"
+    handlers.stop(SimpleNamespace(session_hash="waiting"))
+    assert json.loads(next(waiting))["text"] == "Stopped before the first step."
+    assert engine.in_model.locked()
+    first.close()
+
+
 def test_closing_the_stream_frees_the_model(handlers, engine):
     engine.step_s = 20
     states = handlers.generate(FIELDS, "page")
