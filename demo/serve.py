@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +17,8 @@ from demo.outputs import Outputs
 from demo.settings import Settings
 from demo.strings import load_texts
 from demo.theme import latte_theme
-from demo.ui import STATIC, STYLES, build
+from demo.ui import STATIC, STYLES, Start, build
+from latte_core import LatteError, checkpoints
 
 log = logging.getLogger("latte_studio")
 
@@ -30,7 +32,7 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     outputs = Outputs()
     atexit.register(outputs.remove)
     executor = LocalExecutor(load or engine_loader(settings), settings.queue, texts)
-    page = build(Handlers(executor, outputs, texts), texts)
+    page = build(Handlers(executor, outputs, texts), texts, _start_of(settings.model))
     page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
     gate = Middleware(
         Gate, events=lambda: events_of(page), ready=lambda: executor.readiness().info is not None
@@ -62,6 +64,19 @@ def events_of(page: gr.Blocks) -> Events:
         if event.fn and event.api_visibility == "public":
             by_name[str(event.api_name)] = names
     return Events(by_index, by_name)
+
+
+def _start_of(model: str) -> Start:
+    """What the manifest of a local folder says; a fault in it is the engine's to report."""
+    try:
+        manifest = checkpoints.read_manifest(Path(model))
+    except LatteError:
+        manifest = None
+    if manifest is None:
+        return Start()
+    examples = tuple(str(text) for text in manifest.card.get("examples", ()))
+    defaults = manifest.defaults
+    return Start(defaults.num_inference_steps, defaults.guidance_scale, examples)
 
 
 def _head() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,21 +71,32 @@ class Widgets:
         }
 
 
-def build(handlers: Handlers, texts: Texts) -> gr.Blocks:
+@dataclass(frozen=True)
+class Start:
+    """What the fields hold before the model is loaded."""
+
+    steps: int = 20
+    guidance: float = 4.0
+    examples: tuple[str, ...] = ()
+
+
+def build(handlers: Handlers, texts: Texts, start: Start | None = None) -> gr.Blocks:
     """The whole page, wired."""
+    start = start or Start()
     with gr.Blocks(
         title=texts("app.title"),
         analytics_enabled=False,
         delete_cache=(3600, 6 * 3600),
         fill_width=True,
     ) as page:
-        widgets = _lay_out(texts)
+        widgets = _lay_out(texts, start)
         _wire(page, widgets, handlers, texts)
+        _follow_model(page, widgets, handlers, texts, start)
         _publish(handlers, texts)
     return page
 
 
-def _lay_out(texts: Texts) -> Widgets:
+def _lay_out(texts: Texts, start: Start) -> Widgets:
     """Prompt and Generate first, then the stage, then the settings: the order on a phone."""
     with gr.Row(elem_id="top"):
         gr.HTML(brand(texts), elem_id="brand", apply_default_css=False)
@@ -108,12 +119,13 @@ def _lay_out(texts: Texts) -> Widgets:
             stop = gr.Button(texts("prompt.stop"), variant="stop", elem_id="stop")
             gr.HTML(hint(texts), elem_id="hint", apply_default_css=False)
     with gr.Row(elem_id="chips"):
-        chips = [gr.Button(text, size="sm", elem_classes="chip") for text in texts.many("examples")]
+        examples = _examples(texts, start.examples)
+        chips = [gr.Button(text, size="sm", elem_classes="chip") for text in examples]
     with gr.Row(elem_id="work"):
         with gr.Column(scale=5, elem_id="stage-column"):
             stage = build_stage(texts)
         with gr.Column(scale=2, min_width=280, elem_id="settings"):
-            settings = _settings(texts)
+            settings = _settings(texts, start)
             about = gr.HTML("", elem_id="about", apply_default_css=False)
     return Widgets(
         model=model,
@@ -127,7 +139,7 @@ def _lay_out(texts: Texts) -> Widgets:
     )
 
 
-def _settings(texts: Texts) -> dict[str, Any]:
+def _settings(texts: Texts, start: Start) -> dict[str, Any]:
     """The fields beside the stage, by their names in `Widgets`."""
     mode = gr.Radio(
         [(texts(f"settings.mode.{mode}"), mode) for mode in MODES],
@@ -157,7 +169,7 @@ def _settings(texts: Texts) -> dict[str, Any]:
     steps = gr.Slider(
         1,
         100,
-        value=20,
+        value=start.steps,
         step=1,
         label=texts("settings.steps"),
         info=texts("settings.steps.info"),
@@ -166,7 +178,7 @@ def _settings(texts: Texts) -> dict[str, Any]:
     guidance = gr.Slider(
         1,
         15,
-        value=4,
+        value=start.guidance,
         step=0.1,
         label=texts("settings.guidance"),
         info=texts("settings.guidance.info"),
@@ -227,15 +239,21 @@ def _wire(page: gr.Blocks, widgets: Widgets, handlers: Handlers, texts: Texts) -
         **QUIET,
     )
 
+
+def _follow_model(
+    page: gr.Blocks, widgets: Widgets, handlers: Handlers, texts: Texts, start: Start
+) -> None:
+    """Show every visitor how the model gets on, then what it can do."""
+
     async def watch() -> AsyncIterator[list[Any]]:
         async for readiness in handlers.watch_model():
-            yield _show_model(readiness, texts)
+            yield _show_model(readiness, texts, start)
 
-    shown = [widgets.model, widgets.about, widgets.mode, widgets.steps, widgets.guidance]
-    page.load(watch, None, [*shown, widgets.scheduler, *widgets.chips], **QUIET)
+    fields = [widgets.mode, widgets.steps, widgets.guidance, widgets.scheduler]
+    page.load(watch, None, [widgets.model, widgets.about, *fields, *widgets.chips], **QUIET)
 
 
-def _show_model(readiness: Readiness, texts: Texts) -> list[Any]:
+def _show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
     """Updates of the model line, what is said about it, the fields and the chips."""
     info = readiness.info
     chips = len(texts.many("examples"))
@@ -247,18 +265,25 @@ def _show_model(readiness: Readiness, texts: Texts) -> list[Any]:
         return [line, *[gr.skip()] * (5 + chips)]
     own = texts("settings.scheduler.default")
     modes = [(texts(f"settings.mode.{mode}"), mode) for mode in MODES if mode in info.modes]
-    examples = [str(text) for text in info.card.get("examples", [])][:chips]
     ready = texts("model.ready", name=model_name(info), device=info.device)
+    steps, guidance = info.defaults.num_inference_steps, info.defaults.guidance_scale
+    examples = _examples(texts, info.card.get("examples", ()))
     return [
         model_line(ready, "ready"),
         about_model(info, texts),
         gr.update(choices=modes),
-        gr.update(value=info.defaults.num_inference_steps),
-        gr.update(value=info.defaults.guidance_scale),
+        # What the visitor has set meanwhile stays, where the start values were right.
+        gr.skip() if steps == start.steps else gr.update(value=steps),
+        gr.skip() if guidance == start.guidance else gr.update(value=guidance),
         gr.update(choices=[(own, ""), *((name, name) for name in info.schedulers)]),
         *(gr.update(value=text) for text in examples),
-        *[gr.skip()] * (chips - len(examples)),
     ]
+
+
+def _examples(texts: Texts, own: Sequence[str]) -> list[str]:
+    """Always the same number: the model's own, then ours."""
+    ours = texts.many("examples")
+    return [*map(str, own), *(text for text in ours if text not in own)][: len(ours)]
 
 
 def _publish(handlers: Handlers, texts: Texts) -> None:

@@ -1,0 +1,58 @@
+import inspect
+
+import gradio as gr
+import pytest
+from fake_engine import INFO, FakeEngine, load_fake
+
+from demo.executors import LocalExecutor, Readiness
+from demo.handlers import Handlers
+from demo.outputs import Outputs
+from demo.serve import events_of
+from demo.strings import load_texts
+from demo.ui import Start, _show_model, build
+from latte_core import GenerationRequest, Loading
+
+TEXTS = load_texts()
+STEPS, GUIDANCE = 3, 4  # where the updates of these two fields stand in a model update
+
+
+@pytest.fixture
+def page(tmp_path):
+    executor = LocalExecutor(load_fake(FakeEngine()), 2, TEXTS)
+    return build(Handlers(executor, Outputs(tmp_path), TEXTS), TEXTS, Start(12, 2.5, ("a cow",)))
+
+
+def component(page, elem_id):
+    return next(block for block in page.blocks.values() if block.elem_id == elem_id)
+
+
+def test_page_offers_one_endpoint_with_the_fields_of_a_request(page):
+    events = events_of(page)
+    names = tuple(inspect.signature(GenerationRequest).parameters)
+    assert dict(events.by_name) == {"generate": names}
+    assert len(events.by_index) == len(page.fns)
+
+
+def test_page_starts_with_what_the_manifest_says(page):
+    assert component(page, "steps").value == 12
+    assert component(page, "guidance").value == 2.5
+    chips = [block.value for block in page.blocks.values() if "chip" in (block.elem_classes or [])]
+    assert chips[0] == "a cow" and len(chips) == len(TEXTS.many("examples")) == len(set(chips))
+
+
+def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
+    ready = Readiness(Loading("ready", "there", 1.0), INFO)
+    right = _show_model(ready, TEXTS, Start(6, 3.0))
+    assert right[STEPS] == gr.skip() and right[GUIDANCE] == gr.skip()
+    wrong = _show_model(ready, TEXTS, Start(7, 4.0))
+    assert wrong[STEPS]["value"] == 6 and wrong[GUIDANCE]["value"] == 3.0
+
+
+def test_page_updates_the_same_widgets_in_every_state_of_the_model():
+    loading = Loading("weights", "reading", 0.4)
+    states = [Readiness(loading), Readiness(loading, failure="No."), Readiness(loading, INFO)]
+    updates = [_show_model(state, TEXTS, Start()) for state in states]
+    assert len({len(update) for update in updates}) == 1
+    for update, state in zip(updates, ("loading", "failed", "ready"), strict=True):
+        assert f'data-state="{state}"' in update[0]
+    assert "reading (40 %)" in updates[0][0] and "No." in updates[1][0]
