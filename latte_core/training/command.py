@@ -1,4 +1,4 @@
-"""`python -m latte_core train RECIPE --run FOLDER`: train the bundled model, or one stage of it."""
+"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, or one stage of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STAGES = ("autoencoder", "clips", "stills", "video", "probe", "bundle")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", type=Path, help="the recipe's JSON file")
-    parser.add_argument("--run", type=Path, required=True, help="folder for states, logs, sheets")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for states, logs, sheets")
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--out", type=Path, help="model folder that `bundle` writes")
     parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("steps", "minutes", "device", "precision")
         if (value := getattr(arguments, name)) is not None
     }
-    sitting = stages.Run(recipe, arguments.run, changes, arguments.fresh)
+    sitting = stages.Run(recipe, arguments.folder, changes, arguments.fresh)
     chosen = STAGES if arguments.stage == "all" else (arguments.stage,)
     for stage in chosen:
         _train(sitting, stage, arguments.out)

@@ -139,7 +139,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Prepare model, optimiser and average on their device."""
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
 
         c = self.config
@@ -150,6 +150,8 @@ class Trainer:
             cpu=c.device == "cpu" or not torch.cuda.is_available(),
             mixed_precision="bf16" if c.precision == "bf16" else "no",
             gradient_accumulation_steps=c.accumulate,
+            # A batch of stills leaves the time blocks without a gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         model = self.task.model
         optimizer = torch.optim.AdamW(
