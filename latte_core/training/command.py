@@ -13,7 +13,9 @@ STAGES = ("autoencoder", "clips", "stills", "video", "probe", "bundle")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("recipe", type=Path, help="the recipe's JSON file")
-    parser.add_argument("--folder", type=Path, required=True, help="folder for states, logs, sheets")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder for states, logs, sheets"
+    )
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--out", type=Path, help="model folder that `bundle` writes")
     parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
