@@ -1,4 +1,4 @@
-"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, or one stage of it."""
+"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, whole or in part."""
 
 from __future__ import annotations
 
