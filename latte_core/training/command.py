@@ -1,4 +1,4 @@
-"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, whole or in part."""
+"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, or a stage."""
 
 from __future__ import annotations
 
