@@ -101,11 +101,12 @@ def load_recipe(path: Path) -> Recipe:
 
 def parse_recipe(data: Mapping[str, Any]) -> Recipe:
     """Build a recipe from the content of its JSON file."""
+    _check_mapping(data, "the recipe")
     nested = {
         "world": lambda d: _build(World, d, "world"),
         "autoencoder": _parse_autoencoder,
         "text_encoder": lambda d: _build(TextEncoderRecipe, d, "text_encoder"),
-        "transformer": ModelConfig.from_json,
+        "transformer": lambda d: ModelConfig.from_json(_check_mapping(d, "transformer")),
         "objective": lambda d: _build(ObjectiveRecipe, d, "objective"),
         "stills": lambda d: _with_loop(StageRecipe, d, "stills"),
         "video": lambda d: _with_loop(StageRecipe, d, "video"),
@@ -118,22 +119,31 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
 
 
 def _parse_autoencoder(data: Mapping[str, Any]) -> AutoencoderRecipe:
-    shape = _build(VaeConfig, data["shape"], "autoencoder.shape")
-    return _with_loop(AutoencoderRecipe, {**data, "shape": shape}, "autoencoder")
+    nested = dict(_check_mapping(data, "autoencoder"))
+    if "shape" in nested:
+        nested["shape"] = _build(VaeConfig, nested["shape"], "autoencoder.shape")
+    return _with_loop(AutoencoderRecipe, nested, "autoencoder")
 
 
 def _with_loop(kind: type[T], data: Mapping[str, Any], where: str) -> T:
-    loop = _build(LoopConfig, data.get("loop", {}), f"{where}.loop")
+    loop = _build(LoopConfig, _check_mapping(data, where).get("loop", {}), f"{where}.loop")
     return _build(kind, {**data, "loop": loop}, where)
 
 
 def _build(kind: type[T], data: Mapping[str, Any], where: str) -> T:
     """Call a dataclass with JSON values; lists become tuples."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(data) - known):
+    if unknown := sorted(set(_check_mapping(data, where)) - known):
         raise ConfigError(f"{where} has unknown settings: {', '.join(unknown)}.")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     try:
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"{where} is incomplete: {error}.") from error
+
+
+def _check_mapping(data: Any, where: str) -> Mapping[str, Any]:
+    """Return the settings if that is what they are."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where} is {data!r}; it has to be an object with named settings.")
+    return data
