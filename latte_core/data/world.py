@@ -44,6 +44,7 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "still": ("stands still", "does not move"),
     "zigzag": ("zigzags", "moves in a zigzag"),
 }
+DRAWS = 20_000  # attempts at a combination of the wanted split; one in ten is held out
 SIZES: dict[str, float] = {"small": 0.30, "": 0.40, "big": 0.54}
 
 
@@ -93,8 +94,11 @@ class World:
         return zlib.crc32(f"{spec.subject}/{spec.motion}/{place}".encode()) % 10 == 0
 
     def draw(self, rng: Rng, held_out: bool = False) -> ClipSpec:
-        """Draw a random clip, from the training combinations or from the held-out ones."""
-        while True:
+        """Draw a random clip, from the training combinations or from the held-out ones.
+
+        Raises DataError if the world is too small to have such combinations.
+        """
+        for _ in range(DRAWS):
             plain = "plain" in self.scenes and rng.random() < 0.4
             spec = ClipSpec(
                 subject=str(rng.choice(self.subjects)),
@@ -106,6 +110,10 @@ class World:
             )
             if self.is_held_out(spec) == held_out:
                 return spec
+        raise DataError(
+            f"This world of {len(self.subjects)} subjects and {len(self.motions)} motions has no "
+            f"{'held-out' if held_out else 'training'} combinations; give it more names."
+        )
 
     def words(self) -> list[str]:
         """All words that captions of this world can contain, sorted: the model's vocabulary."""

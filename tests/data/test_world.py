@@ -230,3 +230,11 @@ def test_missing_pictures_are_said(tmp_path):
         sprite_pyramid("dragon")
     with pytest.raises(DataError, match="picture of 'cat' is missing"):
         sprite_pyramid("cat", tmp_path)
+
+
+def test_world_without_held_out_combinations_says_so():
+    world = World(("cat",), ("left",), ("sky",), ("red",))
+    spec = world.draw(np.random.default_rng(0))
+    assert not world.is_held_out(spec)
+    with pytest.raises(DataError, match="no held-out combinations"):
+        world.draw(np.random.default_rng(0), held_out=True)
