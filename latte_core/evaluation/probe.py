@@ -179,7 +179,8 @@ def load_probe(path: Path) -> WorldProbe:
         with safe_open(path, "pt") as file:
             world = json.loads(file.metadata()["world"])
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        probe = WorldProbe(World(**{name: tuple(names) for name, names in world.items()}))
+        width = len(state["frame.2.weight"])
+        probe = WorldProbe(World(**{name: tuple(names) for name, names in world.items()}), width)
         probe.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise CheckpointError(

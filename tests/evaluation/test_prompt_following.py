@@ -1,0 +1,128 @@
+"""Prompt following: prompts that were held out, a fair count, a floor and a ceiling."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from latte_core.data.world import World, render_clip
+from latte_core.errors import CheckpointError
+from latte_core.evaluation import prompt_following as following
+from latte_core.evaluation.probe import (
+    HEADS,
+    IGNORED,
+    ProbeBatches,
+    ProbeTask,
+    WorldProbe,
+    head_names,
+    judge,
+    labels_of,
+    load_probe,
+    save_probe,
+)
+
+WORLD = World(("cat", "rocket"), ("left", "right"), ("plain", "night"), ("red", "blue", "white"))
+
+
+class Oracle(torch.nn.Module):
+    """Knows every clip that it was told about, by the sum of its pixels."""
+
+    def __init__(self, specs):
+        super().__init__()
+        self.world = WORLD
+        clips = [render_clip(spec, 16, 32).astype(np.float64) / 127.5 - 1 for spec in specs]
+        self.known = [(clip.sum(), spec) for clip, spec in zip(clips, specs, strict=True)]
+
+    def forward(self, clips):
+        total = float(clips.double().sum())
+        spec = min(self.known, key=lambda pair: abs(pair[0] - total))[1]
+        return {
+            head: torch.tensor([[float(name == getattr(spec, head)) for name in names]])
+            for head, names in head_names(WORLD).items()
+        }
+
+
+def test_prompts_are_held_out_and_named_by_their_seed():
+    prompts = following.held_out_prompts(WORLD, 12)
+    assert all(WORLD.is_held_out(p.spec) for p in prompts)
+    assert prompts == following.held_out_prompts(WORLD, 12)
+    assert len({p.seed for p in prompts}) == 12
+    assert prompts != following.held_out_prompts(WORLD, 12, seed=1)
+    assert all(set(p.prompt.split()) <= set(WORLD.words()) for p in prompts)
+
+
+def test_right_clips_score_all_and_shuffled_prompts_score_less():
+    specs = [p.spec for p in following.held_out_prompts(WORLD, 8)]
+    clips = [render_clip(spec, 16, 32) for spec in specs]
+    oracle = Oracle(specs)
+    row = following.score(oracle, clips, specs, "real")
+    assert (row.row, row.count) == ("real", 8)
+    assert all(value == 1 for value in row.right.values() if not math.isnan(value))
+    moved = following.shuffled(specs)
+    assert sorted(s.seed for s in moved) == sorted(s.seed for s in specs)
+    assert all(a.seed != b.seed for a, b in zip(moved, specs, strict=True))
+    floor = following.score(oracle, clips, moved, "floor")
+    agree = np.mean([a.subject == b.subject for a, b in zip(specs, moved, strict=True)])
+    assert floor.right["subject"] == agree < 1
+
+
+def test_colour_counts_on_plain_ground_only():
+    rng = np.random.default_rng(0)
+    specs = [s for s in (WORLD.draw(rng) for _ in range(40)) if s.scene == "night"][:2]
+    clips = [render_clip(spec, 16, 32) for spec in specs]
+    row = following.score(Oracle(specs), clips, specs, "night")
+    assert math.isnan(row.right["colour"])
+    assert labels_of(WORLD, specs[0])["colour"] == IGNORED
+
+
+def test_table_has_ceiling_generated_and_floor():
+    prompts = following.held_out_prompts(WORLD, 4)
+    oracle = Oracle([p.spec for p in prompts])
+    rows = list(
+        following.measure_following(
+            oracle, prompts, lambda p: render_clip(p.spec, 16, 32), lambda clip: clip
+        )
+    )
+    assert [row.right["motion"] for row in rows[:3]] == [1, 1, 1]
+    assert "ceiling" in rows[0].row and "floor" in rows[-1].row
+    lines = following.format_table(rows).splitlines()
+    assert lines[0] == "| clips | n | subject | motion | scene | colour |"
+    assert len(lines) == 2 + len(rows)
+    assert lines[2].startswith("| rendered (ceiling) | 4 | 100.0 % | 100.0 %")
+    assert following.as_json(rows)[0]["motion"] == 1
+
+
+def test_probe_learns_what_a_clip_shows():
+    torch.manual_seed(0)
+    probe = WorldProbe(WORLD, 8)
+    task = ProbeTask(probe, ProbeBatches(WORLD, 32, 8, plain=True))
+    adam = torch.optim.AdamW(probe.parameters(), lr=5e-3)
+    for number in range(40):
+        loss, figures = task.loss(probe, task.batches[number % 10], torch.Generator())
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert set(figures) == set(HEADS)
+    batch = task.batches[0]
+    with torch.no_grad():
+        logits = probe.eval()(batch["clips"])
+    right = (logits["scene"].argmax(1) == batch["scene"]).float().mean()
+    assert right >= 0.9  # the quickest of the heads; subjects and motions take minutes
+
+
+def test_probe_survives_the_disk(tmp_path):
+    torch.manual_seed(1)
+    probe = WorldProbe(WORLD, 4).half().float()
+    save_probe(probe, tmp_path / "probe.safetensors")
+    loaded = load_probe(tmp_path / "probe.safetensors")
+    assert loaded.world == WORLD
+    clips = np.stack([render_clip(WORLD.draw(np.random.default_rng(i)), 16, 32) for i in range(2)])
+    answers = judge(probe, clips)
+    assert judge(loaded, clips) == answers
+    assert set(answers[0]) == set(HEADS)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_probe(tmp_path / "none.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_probe(tmp_path / "broken.safetensors")
