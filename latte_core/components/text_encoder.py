@@ -284,7 +284,8 @@ def _write_weights(config: Any, state: dict[str, Tensor], folder: Path, dtype: t
         state.pop("encoder.embed_tokens.weight", None)
     folder.mkdir(parents=True, exist_ok=True)
     written = {**config.to_dict(), "architectures": ["T5EncoderModel"]}
-    written["dtype"] = str(dtype).removeprefix("torch.")
+    # What a reader gets who names no dtype; stock diffusers loads the other parts in float32 too.
+    written["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     partial = folder / ".model.safetensors.partial"
     try:
