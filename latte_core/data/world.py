@@ -329,7 +329,9 @@ def _place_sprites(subject: str, path: Path, shape: tuple[int, int], rightward: 
         d, e = -zoom * sin / path.squash[k], zoom * cos / path.squash[k]
         cx, cy = path.x[k] * height, path.y[k] * height + (1 - path.squash[k]) * side / 2
         matrix = (a, b, centre - a * cx - b * cy, d, e, centre - d * cx - e * cy)
-        layers[k] = picture.transform(
-            (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        layers[k] = np.asarray(
+            picture.transform(
+                (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+            )
         )
-    return layers.astype(np.float32) / 255
+    return layers.astype(np.float32) / np.float32(255)

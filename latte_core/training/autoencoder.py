@@ -18,7 +18,7 @@ from latte_core.training.loop import Losses
 
 def peak_signal_to_noise(a: np.ndarray, b: np.ndarray) -> float:
     """PSNR in dB of two uint8 arrays of one shape."""
-    error = np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2)
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-12)))
 
 
@@ -46,6 +46,8 @@ class Reconstruction(nn.Module):
 
     Going through `forward` lets data-parallel training see every use of the weights.
     """
+
+    vae: Any  # diffusers' AutoencoderKL
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()

@@ -34,8 +34,13 @@ class Task(Protocol):
     scalar and the figures to log; `picture` shows the averaged model's work.
     """
 
-    model: nn.Module
-    batches: Dataset
+    @property
+    def model(self) -> nn.Module:
+        """All that learns."""
+
+    @property
+    def batches(self) -> Dataset:
+        """Batches by number."""
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Return the loss of one batch and the figures worth a column in the log."""

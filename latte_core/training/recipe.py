@@ -106,7 +106,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         "world": lambda d: _build(World, d, "world"),
         "autoencoder": _parse_autoencoder,
         "text_encoder": lambda d: _build(TextEncoderRecipe, d, "text_encoder"),
-        "transformer": lambda d: ModelConfig.from_json(_check_mapping(d, "transformer")),
+        "transformer": lambda d: ModelConfig.from_json(dict(_check_mapping(d, "transformer"))),
         "objective": lambda d: _build(ObjectiveRecipe, d, "objective"),
         "stills": lambda d: _with_loop(StageRecipe, d, "stills"),
         "video": lambda d: _with_loop(StageRecipe, d, "video"),
