@@ -45,7 +45,7 @@ def save_showcase(
         draw = ImageDraw.Draw(picture)
         for index, (prompt, frames) in enumerate(clips):
             left, top = index % columns * (width + 8) + 4, index // columns * (height + label + 8)
-            words = "\n".join(textwrap.wrap(prompt, 24)[:2])
+            words = "\n".join(textwrap.wrap(prompt, 21)[:2])
             draw.multiline_text((left, top), words, fill="#3b2a20", font=font, spacing=1)
             frame = Image.fromarray(frames[k]).resize((width, height), Image.Resampling.BICUBIC)
             picture.paste(frame, (left, top + label + 4))

@@ -85,6 +85,7 @@ def test_clips_show_what_held_out_prompts_say(engine, world):
     assert right["scene"] >= 0.75
     assert right["scene"] >= wrong["scene"] + 0.25
     assert right["colour"] >= wrong["colour"] + 0.25
+    assert right["subject"] >= max(0.5, wrong["subject"] + 0.25)
 
 
 def test_recorded_settings_are_the_manifest_defaults(engine):
