@@ -164,11 +164,16 @@ class Path:
         return Path(self.x[k], self.y[k], self.side[k], self.angle[k], self.squash[k])
 
 
+def _ground_of(scene: str) -> float | None:
+    """Where the ground lies, as a fraction of the height; None where nothing stands."""
+    return 0.84 if scene == "plain" else SCENES[scene].ground
+
+
 def _trace(spec: ClipSpec, count: int, aspect: float, rng: Rng) -> Path:
     """Lay the subject's path through `count` frames."""
     t = np.linspace(0, 1, count)
     base = SIZES[spec.size] * rng.uniform(0.94, 1.06)
-    ground = SCENES[spec.scene].ground if spec.scene != "plain" else 0.84
+    ground = _ground_of(spec.scene)
     stands = ground is not None and SUBJECTS[spec.subject].kind in ("walk", "drive", "thing")
     rest = ground - base / 2 + 0.03 if stands and ground else rng.uniform(0.4, 0.56)
     flat = np.ones(count)
@@ -278,7 +283,7 @@ def render_clip(
         paint_waves(frames, times, phase)
     elif spec.scene in ("snow", "underwater"):
         paint_drift(frames, times, rng, falling=spec.scene == "snow")
-    ground = SCENES[spec.scene].ground if spec.scene != "plain" else 0.84
+    ground = _ground_of(spec.scene)
     if ground is not None and SUBJECTS[spec.subject].kind != "swim":
         _cast_shadow(frames, path, ground)
     sprites = _place_sprites(spec.subject, path, (height, width), rightward)

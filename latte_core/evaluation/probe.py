@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from latte_core.data.pixels import to_pixels
+from latte_core.data.pixels import to_frames, to_pixels
 from latte_core.data.world import ClipSpec, World, render_clip
 from latte_core.errors import CheckpointError
 
@@ -159,8 +159,7 @@ class ProbeTask:
     def picture(self, model: nn.Module) -> Image.Image:
         """Show the middle frames of a few held-out clips: the probe has no picture of its own."""
         clips = ProbeBatches(self.batches.world, self.batches.size, 8, 9, True, True)[0]["clips"]
-        middle = ((clips[:, 8] + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        return Image.fromarray(np.concatenate(list(middle), axis=1))
+        return Image.fromarray(np.concatenate(list(to_frames(clips[:, 8])), axis=1))
 
 
 def save_probe(probe: WorldProbe, path: Path) -> None:

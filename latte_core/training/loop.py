@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -178,7 +179,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not old.is_dir():
             return False
-        self.accelerator.load_state(str(self.folder / "state"))
+        self.accelerator.load_state(str(old))
         log.info("resumed at step %d", self.progress.step)
         return True
 
@@ -188,11 +189,11 @@ class Trainer:
         self.accelerator.save_state(str(new))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            _remove(gone)  # left by a kill
+            shutil.rmtree(gone, ignore_errors=True)  # left by a kill
             if old.exists():
                 old.rename(gone)
             new.rename(old)
-            _remove(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
     def _state_folders(self) -> tuple[Path, Path, Path]:
@@ -320,16 +321,6 @@ def _to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict):
         return {k: _to_device(v, device) for k, v in batch.items()}
     return batch
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        for path in sorted(folder.rglob("*"), reverse=True):
-            if path.is_dir():
-                path.rmdir()
-            else:
-                path.unlink()
-        folder.rmdir()
 
 
 def write_summary(folder: Path, figures: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ def load_average(model: nn.Module, folder: Path) -> None:
 
 
 def train_probe(run: Run) -> None:
-    """Train the probe on rendered clips; write it and its accuracy on held-out ones."""
+    """Train the probe on rendered clips and write it."""
     from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe, save_probe
 
     r = run.recipe
