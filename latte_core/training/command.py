@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="end each stage by the clock")
     parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
+    parser.add_argument(
+        "--start-from", type=Path, help="model folder whose weights a new run begins with"
+    )
     parser.add_argument("--fresh", action="store_true", help="do not go on from a saved state")
 
 
@@ -38,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("steps", "minutes", "device", "precision")
         if (value := getattr(arguments, name)) is not None
     }
-    sitting = stages.Run(recipe, arguments.folder, changes, arguments.fresh)
+    sitting = stages.Run(recipe, arguments.folder, changes, arguments.fresh, arguments.start_from)
     chosen = STAGES if arguments.stage == "all" else (arguments.stage,)
     for stage in chosen:
         _train(sitting, stage, arguments.out)

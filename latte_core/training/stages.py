@@ -31,6 +31,7 @@ from latte_core.training.autoencoder import (
 from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
 from latte_core.training.pyramid import start_as_pyramid
 from latte_core.training.recipe import Recipe, StageRecipe
+from latte_core.training.start import copy_vae, start_latte, start_vae
 from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,17 @@ WEIGHTS = "average.safetensors"
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe, where its runs live, and what the caller changes about every loop."""
+    """A recipe, where its runs live, and what the caller changes about every loop.
+
+    `start_from` is a model folder whose weights a stage begins with if it has no state of its own
+    and no earlier stage to follow.
+    """
 
     recipe: Recipe
     folder: Path
     changes: dict[str, Any]
     fresh: bool = False
+    start_from: Path | None = None
 
     def train(self, task: Task, loop: LoopConfig, stage: str) -> nn.Module:
         """Train one stage, going on where it stopped unless `fresh`; the average is returned."""
@@ -62,7 +68,8 @@ def train_autoencoder(run: Run) -> None:
     torch.manual_seed(run.recipe.seed)
     frames = WorldFrames(run.recipe.world, run.recipe.size, r.batch_size, run.recipe.seed + 1)
     vae = new_vae(r.shape).to(memory_format=torch.channels_last)
-    if r.shape.norm_num_groups == 1:
+    started = run.start_from is not None and start_vae(vae, run.start_from)
+    if not started and r.shape.norm_num_groups == 1:
         start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0])
     task = AutoencoderTask(Reconstruction(vae), frames, r.kl_weight, r.edge_weight)
     model: Any = run.train(task, r.loop, "autoencoder")
@@ -86,6 +93,8 @@ def finish_autoencoder(run: Run, model: Any) -> None:
 
 def encode_world(run: Run) -> None:
     """Render and encode the clips that the denoiser learns from."""
+    if run.start_from is not None:
+        copy_vae(run.start_from, run.folder)
     vae = load_vae(run.folder / "vae")
 
     def encode(frames: np.ndarray) -> torch.Tensor:
@@ -111,7 +120,10 @@ def make_text_encoder(recipe: Recipe) -> TextEncoder:
 
 
 def train_text_to_video(run: Run, stage: str) -> None:
-    """Train stage "stills" or "video"; video starts from the average of stills if there is one."""
+    """Train stage "stills" or "video"; video starts from the average of stills if there is one.
+
+    Otherwise a stage starts from `run.start_from`, or from random weights.
+    """
     r = run.recipe
     settings: StageRecipe = getattr(r, stage)
     torch.manual_seed(r.seed)
@@ -120,6 +132,8 @@ def train_text_to_video(run: Run, stage: str) -> None:
     zero_init_temporal(model.latte)
     if stage == "video" and (run.folder / "stills" / WEIGHTS).is_file():
         load_average(model, run.folder / "stills")
+    elif run.start_from is not None:
+        start_latte(model.latte, text_encoder, run.start_from)
     model.latte.gradient_checkpointing = settings.gradient_checkpointing
     source = load_clips(run.folder / CLIPS)
     task = make_task(r, settings, model, text_encoder, source, run.folder)
@@ -165,6 +179,11 @@ def save_average(model: nn.Module, folder: Path) -> None:
 
 def load_average(model: nn.Module, folder: Path) -> None:
     """Take over the averaged weights of a stage. Raises DataError if it has not been trained."""
+    model.load_state_dict(load_state(folder))
+
+
+def load_state(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the averaged weights of a stage. Raises DataError if it has not been trained."""
     from safetensors.torch import load_file
 
     path = folder / WEIGHTS
@@ -173,7 +192,7 @@ def load_average(model: nn.Module, folder: Path) -> None:
     state = load_file(path)
     if "text_encoder.shared.weight" in state:
         state["text_encoder.encoder.embed_tokens.weight"] = state["text_encoder.shared.weight"]
-    model.load_state_dict(state)
+    return state
 
 
 def train_probe(run: Run) -> None:

@@ -1,0 +1,86 @@
+"""A run that starts from a shipped folder begins where that folder ended."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_training import tiny_recipe_data
+
+from latte_core.checkpoints import load_transformer
+from latte_core.components.text_encoder import load_text_encoder
+from latte_core.components.vae import load_vae, new_vae
+from latte_core.errors import ConfigError
+from latte_core.model import Latte
+from latte_core.training import stages
+from latte_core.training.recipe import parse_recipe
+from latte_core.training.start import copy_vae, start_latte, start_vae
+
+
+def parts(**world):
+    """A new Latte and text encoder of the tiny recipe, its world changed."""
+    data = tiny_recipe_data()
+    data["world"] |= world
+    recipe = parse_recipe(data)
+    torch.manual_seed(9)
+    return Latte(recipe.transformer), stages.make_text_encoder(recipe)
+
+
+def test_start_gives_the_folders_output(bundle):
+    latte, text = parts()
+    before = text.encode("a cat moves left at night")
+    assert start_latte(latte, text, bundle) == []
+    after = text.encode("a cat moves left at night")
+    assert torch.equal(
+        after, load_text_encoder(bundle).encode("a cat moves left at night")
+    ) and not torch.allclose(after, before, atol=1e-3)
+    theirs = load_transformer(bundle / "transformer", torch.float32)
+    x, t = torch.randn(1, 4, 16, 4, 4), torch.tensor([500])
+    mask = torch.ones(after.shape[:2])
+    with torch.no_grad():
+        assert torch.equal(latte(x, t, after, mask), theirs(x, t, after, mask))
+
+
+def test_start_keeps_known_words_in_a_larger_vocabulary(bundle):
+    latte, text = parts(subjects=["balloon", "cat", "rocket"], motions=["left", "right", "spin"])
+    random = text.model.shared.weight.detach().clone()
+    new = start_latte(latte, text, bundle)
+    assert "▁balloon" in new and "▁spins" in new and "▁cat" not in new
+    theirs = load_text_encoder(bundle)
+    rows, their_rows = text.tokenizer.get_vocab(), theirs.tokenizer.get_vocab()
+    words = text.model.shared.weight
+    assert rows["▁rocket"] != their_rows["▁rocket"]
+    assert torch.equal(words[rows["▁rocket"]], theirs.model.shared.weight[their_rows["▁rocket"]])
+    assert torch.equal(words[rows["▁balloon"]], random[rows["▁balloon"]])
+
+
+def test_start_refuses_other_widths(bundle):
+    data = tiny_recipe_data()
+    data["transformer"] |= {"hidden_size": 64}
+    recipe = parse_recipe(data)
+    with pytest.raises(ConfigError, match="sizes of the folder"):
+        start_latte(Latte(recipe.transformer), stages.make_text_encoder(recipe), bundle)
+    data["transformer"] |= {"hidden_size": 32, "depth": 2}
+    with pytest.raises(ConfigError, match="depth of the folder"):
+        start_latte(Latte(parse_recipe(data).transformer), stages.make_text_encoder(recipe), bundle)
+
+
+def test_video_stage_starts_from_a_folder(bundle, tmp_path):
+    recipe = parse_recipe(tiny_recipe_data())
+    run = stages.Run(recipe, tmp_path, {"device": "cpu", "learning_rate": 0.0}, False, bundle)
+    stages.encode_world(run)  # with the folder's autoencoder
+    stages.train_text_to_video(run, "video")
+    average = stages.load_state(tmp_path / "video")
+    theirs = load_transformer(bundle / "transformer", torch.float32).state_dict()
+    for name, tensor in theirs.items():
+        assert torch.allclose(average[f"latte.{name}"], tensor, atol=1e-6), name
+
+
+def test_autoencoder_starts_only_from_its_own_shape(bundle, tmp_path):
+    shape = parse_recipe(tiny_recipe_data()).autoencoder.shape
+    vae = new_vae(shape)
+    assert start_vae(vae, bundle)
+    assert torch.equal(vae.encoder.conv_in.weight, load_vae(bundle / "vae").encoder.conv_in.weight)
+    wider = replace(shape, block_out_channels=(8, 16, 16, 16))
+    assert not start_vae(new_vae(wider), bundle)
+    copy_vae(bundle, tmp_path)
+    assert (tmp_path / "vae" / "config.json").is_file()
