@@ -41,7 +41,7 @@ class Handlers:
     def __init__(self, executor: Executor, outputs: Outputs, texts: Texts) -> None:
         self._executor = executor
         self._outputs = outputs
-        self._texts = texts
+        self.texts = texts
 
     def generate(self, asked: dict[str, Any], owner: str) -> Iterator[str]:
         """The Generate button of the page `owner`: the stage's values, from first to last.
@@ -103,7 +103,7 @@ class Handlers:
 
     def _follow(self, run: Run) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
         """The states of a job; the last one comes with its files, if it went well."""
-        story = Story(self._texts, run.request)
+        story = Story(self.texts, run.request)
         try:
             yield from self._states(run, story)
         except Cancelled as cancelled:
@@ -165,7 +165,7 @@ class Handlers:
         return self._executor.place(run) or None
 
     def _describe(self, saved: Saved, generation: Generation) -> Files:
-        texts = self._texts
+        texts = self.texts
         urls = tuple(_url(path) for path in saved.stills)
         links = [
             Link(url, path.name, texts("stage.download_still", number=number))
@@ -181,7 +181,7 @@ class Handlers:
         """The settings that made it, in words."""
         recipe = generation.recipe
         count, height, width, _ = generation.frames.shape
-        facts = self._texts(
+        facts = self.texts(
             "run.facts",
             steps=recipe["num_inference_steps"],
             guidance=recipe["guidance_scale"],
@@ -190,7 +190,7 @@ class Handlers:
         )
         if not frames:
             return facts
-        return facts + ", " + self._texts("run.facts.frames", frames=count, fps=generation.fps)
+        return facts + ", " + self.texts("run.facts.frames", frames=count, fps=generation.fps)
 
 
 def _api_error(message: str) -> gr.Error:

@@ -14,10 +14,11 @@ from demo.executors import LoadEngine, LocalExecutor, engine_loader
 from demo.gate import Events, Gate
 from demo.handlers import Handlers
 from demo.outputs import Outputs
+from demo.regions.studio import Start
 from demo.settings import Settings
-from demo.strings import load_texts
+from demo.strings import DEFAULT_LANGUAGE, languages, load_texts
 from demo.theme import latte_theme
-from demo.ui import STATIC, STYLES, Start, build
+from demo.ui import STATIC, STYLES, build
 from latte_core import LatteError, checkpoints
 
 log = logging.getLogger("latte_studio")
@@ -28,11 +29,13 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
 
     `load` replaces the loading of the engine. Raises OSError when the port cannot be used.
     """
-    texts = load_texts()
+    spoken = {language: load_texts(language) for language in languages()}
+    texts = spoken[DEFAULT_LANGUAGE]
     outputs = Outputs()
     atexit.register(outputs.remove)
     executor = LocalExecutor(load or engine_loader(settings), settings.queue, texts)
-    page = build(Handlers(executor, outputs, texts), texts, _start_of(settings.model))
+    handlers = {name: Handlers(executor, outputs, words) for name, words in spoken.items()}
+    page = build(handlers, _start_of(settings.model))
     page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
     gate = Middleware(
         Gate, events=lambda: events_of(page), ready=lambda: executor.readiness().info is not None

@@ -29,7 +29,6 @@ import latte_core
 # What may stand although a rule speaks against it: the complaint, and why.
 EXCEPTIONS = {
     "app.py uses os.environ when imported": "gradio and the hub read their switches on import",
-    "demo/ui.py:_settings is over 60 lines": "one widget after another, nothing decided",
     "latte_core/cli.py prints": "a command answers on the terminal",
     "latte_core/cli_generate.py prints": "a command answers on the terminal",
     "latte_core/components/preview.py imports checkpoints": "PreviewMap is a part of the manifest",

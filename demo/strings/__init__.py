@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+DEFAULT_LANGUAGE = "en"
 
 
 class Texts:
@@ -37,6 +38,6 @@ def languages() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
-def load_texts(language: str = "en") -> Texts:
+def load_texts(language: str = DEFAULT_LANGUAGE) -> Texts:
     """Read the strings of one language. Raises FileNotFoundError for one that is not there."""
     return Texts(json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8")))

@@ -7,9 +7,11 @@ from fake_engine import INFO, FakeEngine, load_fake
 from demo.executors import LocalExecutor, Readiness
 from demo.handlers import Handlers
 from demo.outputs import Outputs
+from demo.regions.studio import Start
 from demo.serve import events_of
 from demo.strings import load_texts
-from demo.ui import Start, _show_model, build
+from demo.ui import build
+from demo.wiring import show_model
 from latte_core import GenerationRequest, Loading
 
 TEXTS = load_texts()
@@ -19,7 +21,7 @@ STEPS, GUIDANCE = 3, 4  # where the updates of these two fields stand in a model
 @pytest.fixture
 def page(tmp_path):
     executor = LocalExecutor(load_fake(FakeEngine()), 2, TEXTS)
-    return build(Handlers(executor, Outputs(tmp_path), TEXTS), TEXTS, Start(12, 2.5, ("a cow",)))
+    return build({"en": Handlers(executor, Outputs(tmp_path), TEXTS)}, Start(12, 2.5, ("a cow",)))
 
 
 def component(page, elem_id):
@@ -42,16 +44,16 @@ def test_page_starts_with_what_the_manifest_says(page):
 
 def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
     ready = Readiness(Loading("ready", "there", 1.0), INFO)
-    right = _show_model(ready, TEXTS, Start(6, 3.0))
+    right = show_model(ready, TEXTS, Start(6, 3.0))
     assert right[STEPS] == gr.skip() and right[GUIDANCE] == gr.skip()
-    wrong = _show_model(ready, TEXTS, Start(7, 4.0))
+    wrong = show_model(ready, TEXTS, Start(7, 4.0))
     assert wrong[STEPS]["value"] == 6 and wrong[GUIDANCE]["value"] == 3.0
 
 
 def test_page_updates_the_same_widgets_in_every_state_of_the_model():
     loading = Loading("weights", "reading", 0.4)
     states = [Readiness(loading), Readiness(loading, failure="No."), Readiness(loading, INFO)]
-    updates = [_show_model(state, TEXTS, Start()) for state in states]
+    updates = [show_model(state, TEXTS, Start()) for state in states]
     assert len({len(update) for update in updates}) == 1
     for update, state in zip(updates, ("loading", "failed", "ready"), strict=True):
         assert f'data-state="{state}"' in update[0]

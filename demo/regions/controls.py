@@ -1,0 +1,114 @@
+"""The settings beside the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from demo.regions.studio import Start, Studio
+from demo.strings import Texts
+
+MODES = ("video", "image", "joint")
+MAX_STILLS = 8
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The fields."""
+
+    mode: gr.Radio
+    num_images: gr.Slider
+    seed: gr.Textbox
+    dice: gr.Button
+    steps: gr.Slider
+    guidance: gr.Slider
+    negative_prompt: gr.Textbox
+    scheduler: gr.Dropdown
+
+
+def build_controls(studio: Studio) -> Controls:
+    """Lay them out."""
+    texts = studio.texts
+    mode, num_images = _mode(texts)
+    seed, dice = _seed(texts)
+    steps, guidance = _amounts(texts, studio.start)
+    with gr.Accordion(texts("settings.more"), open=False, elem_id="more"):
+        negative = gr.Textbox(
+            label=texts("settings.negative"),
+            placeholder=texts("settings.negative.placeholder"),
+            lines=2,
+            elem_id="negative",
+        )
+        scheduler = gr.Dropdown(
+            scheduler_choices(texts, ()),
+            value="",
+            label=texts("settings.scheduler"),
+            elem_id="scheduler",
+        )
+    return Controls(mode, num_images, seed, dice, steps, guidance, negative, scheduler)
+
+
+def mode_choices(texts: Texts, modes: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The modes under their names."""
+    return [(texts(f"settings.mode.{mode}"), mode) for mode in MODES if mode in modes]
+
+
+def scheduler_choices(texts: Texts, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The samplers, the model's own first."""
+    return [(texts("settings.scheduler.default"), ""), *((name, name) for name in names)]
+
+
+def _mode(texts: Texts) -> tuple[gr.Radio, gr.Slider]:
+    mode = gr.Radio(
+        mode_choices(texts, MODES),
+        value="video",
+        label=texts("settings.mode"),
+        elem_id="mode",
+    )
+    num_images = gr.Slider(
+        1,
+        MAX_STILLS,
+        value=4,
+        step=1,
+        label=texts("settings.images"),
+        info=texts("settings.images.info"),
+        visible=False,
+        elem_id="num-images",
+    )
+    return mode, num_images
+
+
+def _seed(texts: Texts) -> tuple[gr.Textbox, gr.Button]:
+    with gr.Row(elem_id="seed-row"):
+        seed = gr.Textbox(
+            label=texts("settings.seed"),
+            placeholder=texts("settings.seed.placeholder"),
+            max_lines=1,
+            elem_id="seed",
+            min_width=120,
+        )
+        dice = gr.Button(texts("settings.dice"), elem_id="dice", min_width=44, scale=0)
+    return seed, dice
+
+
+def _amounts(texts: Texts, start: Start) -> tuple[gr.Slider, gr.Slider]:
+    steps = gr.Slider(
+        1,
+        100,
+        value=start.steps,
+        step=1,
+        label=texts("settings.steps"),
+        info=texts("settings.steps.info"),
+        elem_id="steps",
+    )
+    guidance = gr.Slider(
+        1,
+        15,
+        value=start.guidance,
+        step=0.1,
+        label=texts("settings.guidance"),
+        info=texts("settings.guidance.info"),
+        elem_id="guidance",
+    )
+    return steps, guidance
