@@ -1,6 +1,6 @@
 """The captioned world: a subject moves through a scene, and a sentence says so.
 
-A clip is described by a `ClipSpec`, drawn by `render_clip` and told by `write_caption`; all three
+A clip is described by a `ClipSpec`, drawn by `render_clip` and told by `captions`; all three
 depend on nothing but their arguments, so a seed names a clip for ever. `World` fixes which
 subjects, motions and scenes exist and draws random specs from them; a tenth of all (subject,
 motion, scene) combinations is held out of training, for tests of what was never seen.
@@ -9,7 +9,6 @@ motion, scene) combinations is held out of training, for tests of what was never
 from __future__ import annotations
 
 import math
-import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "still": ("stands still", "does not move"),
     "zigzag": ("zigzags", "moves in a zigzag"),
 }
+SPOKEN = ("en", "ru")  # languages that `captions` can write
 DRAWS = 20_000  # attempts at a combination of the wanted split; one in ten is held out
 SIZES: dict[str, float] = {"small": 0.30, "": 0.40, "big": 0.54}
 
@@ -62,7 +62,7 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class World:
-    """Which subjects, motions, scenes and plain colours exist.
+    """Which subjects, motions, scenes and plain colours exist, and the languages of captions.
 
     Raises DataError for a name that the renderer does not know.
     """
@@ -71,6 +71,7 @@ class World:
     motions: tuple[str, ...] = tuple(MOTIONS)
     scenes: tuple[str, ...] = ("plain", *SCENES)
     colours: tuple[str, ...] = tuple(COLOURS)
+    languages: tuple[str, ...] = ("en",)
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be drawn."""
@@ -79,6 +80,7 @@ class World:
             "motions": tuple(MOTIONS),
             "scenes": ("plain", *SCENES),
             "colours": tuple(COLOURS),
+            "languages": SPOKEN,
         }
         for field, names in known.items():
             unknown = set(getattr(self, field)) - set(names)
@@ -114,35 +116,6 @@ class World:
             f"This world of {len(self.subjects)} subjects and {len(self.motions)} motions has no "
             f"{'held-out' if held_out else 'training'} combinations; give it more names."
         )
-
-    def words(self) -> list[str]:
-        """All words that captions of this world can contain, sorted: the model's vocabulary."""
-        phrases = [p for m in self.motions for p in MOTIONS[m]]
-        phrases += [p for s in self.scenes if s != "plain" for p in SCENES[s].phrases]
-        phrases += [w for s in self.subjects for w in (s, *SUBJECTS[s].synonyms)]
-        phrases += [*self.colours, "a an the one small big on a plain background video of that"]
-        return sorted({word for phrase in phrases for word in phrase.split()})
-
-
-def write_caption(spec: ClipSpec, rng: random.Random) -> str:
-    """Tell a clip in one English sentence; the wording is drawn from `rng`."""
-    synonyms = SUBJECTS[spec.subject].synonyms
-    noun = rng.choice(synonyms) if synonyms and rng.random() < 0.25 else spec.subject
-    noun = f"{spec.size} {noun}".strip()
-    article = rng.choice(["an" if noun[0] in "aeiou" else "a"] * 2 + ["the", "one"])
-    verb = rng.choice(MOTIONS[spec.motion])
-    if spec.scene == "plain":
-        place = f"on a {rng.choice(['', 'plain '])}{spec.colour} background"
-    else:
-        place = rng.choice(SCENES[spec.scene].phrases)
-    order = rng.random()
-    if order < 0.6:
-        return f"{article} {noun} {verb} {place}"
-    if order < 0.8:
-        return f"{place} {article} {noun} {verb}"
-    if order < 0.9:
-        return f"{article} {noun} {place} {verb}"
-    return f"a video of {article} {noun} that {verb} {place}"
 
 
 @dataclass

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from latte_core.data.world import SPOKEN
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probe", type=Path, default=ASSETS / "world" / "probe.safetensors")
     parser.add_argument("--prompts", type=int, default=64, help="held-out prompts to generate")
     parser.add_argument("--seed", type=int, default=2024, help="which held-out prompts")
+    parser.add_argument("--language", choices=SPOKEN, default="en", help="of the prompts")
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -72,7 +75,9 @@ def _measure(engine: Any, arguments: argparse.Namespace) -> None:
 
     probe = load_probe(arguments.probe)
     vae = load_vae(Path(arguments.model) / "vae")
-    prompts = following.held_out_prompts(probe.world, arguments.prompts, arguments.seed)
+    prompts = following.held_out_prompts(
+        probe.world, arguments.prompts, arguments.seed, arguments.language
+    )
     made: list[tuple[str, Any]] = []
 
     def generate(prompt: following.PromptSpec) -> following.Frames:

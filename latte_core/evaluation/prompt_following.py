@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latte_core.data.world import ClipSpec, World, render_clip, write_caption
+from latte_core.data.captions import write_caption
+from latte_core.data.world import ClipSpec, World, render_clip
 from latte_core.evaluation.probe import HEADS, WorldProbe, judge
 
 Frames = NDArray[np.uint8]
@@ -39,11 +40,16 @@ class Following:
     right: dict[str, float]
 
 
-def held_out_prompts(world: World, count: int, seed: int = 2024) -> list[PromptSpec]:
-    """Draw prompts whose combinations the model has never seen. The same seed, the same list."""
+def held_out_prompts(
+    world: World, count: int, seed: int = 2024, language: str = "en"
+) -> list[PromptSpec]:
+    """Draw prompts whose combinations the model has never seen. The same seed, the same clips."""
     rng, words = np.random.default_rng(seed), random.Random(seed)
     specs = [world.draw(rng, held_out=True) for _ in range(count)]
-    return [PromptSpec(write_caption(spec, words), spec, seed + i) for i, spec in enumerate(specs)]
+    captions = [write_caption(spec, words, (language,)) for spec in specs]
+    return [
+        PromptSpec(c, s, seed + i) for i, (c, s) in enumerate(zip(captions, specs, strict=True))
+    ]
 
 
 def score(

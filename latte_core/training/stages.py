@@ -17,6 +17,7 @@ from torch import nn
 
 from latte_core.components.text_encoder import TextEncoder, new_text_encoder
 from latte_core.components.vae import encode_frames, load_vae, new_vae, save_vae
+from latte_core.data.captions import vocabulary
 from latte_core.data.latents import LatentClips, encode_clips, load_clips, save_clips
 from latte_core.data.pixels import to_pixels
 from latte_core.diffusion.loss import DiffusionLoss
@@ -107,7 +108,7 @@ def encode_world(run: Run) -> None:
 
 def make_text_encoder(recipe: Recipe) -> TextEncoder:
     """A new text encoder whose vocabulary is the world's words."""
-    pieces = [(f"▁{word}", -1.0) for word in recipe.world.words()]
+    pieces = [(f"▁{word}", -1.0) for word in vocabulary(recipe.world)]
     t = recipe.text_encoder
     return new_text_encoder(
         pieces,
@@ -152,7 +153,14 @@ def make_task(
     """Put the text-to-video task together."""
     o = recipe.objective
     batches = ClipBatches(
-        source, text_encoder, settings.clips, settings.images, o.length, o.drop, recipe.seed
+        source,
+        text_encoder,
+        settings.clips,
+        settings.images,
+        o.length,
+        o.drop,
+        recipe.seed,
+        recipe.world.languages,
     )
     return TextToVideoTask(
         model,

@@ -23,8 +23,8 @@ from torch.utils.data import Dataset
 
 from latte_core.components.text_encoder import TextEncoder
 from latte_core.components.vae import decode_frames
+from latte_core.data.captions import write_caption
 from latte_core.data.latents import LatentClips
-from latte_core.data.world import write_caption
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.model import Latte
 from latte_core.training.loop import Losses
@@ -47,6 +47,7 @@ class ClipBatches(Dataset):
     length: int = 20
     drop: float = 0.1
     seed: int = 0
+    languages: tuple[str, ...] = ("en",)
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, number))
@@ -57,7 +58,7 @@ class ClipBatches(Dataset):
             latents.append(torch.cat([part for part, _ in clip + stills], dim=1))
             specs += [spec for _, spec in clip + stills]
         words = random.Random(int(rng.integers(1 << 31)))
-        captions = [write_caption(spec, words) for spec in specs]
+        captions = [write_caption(spec, words, self.languages) for spec in specs]
         return {"latents": torch.stack(latents).float(), **self._tokens(captions, rng)}
 
     def _clip(self, rng: np.random.Generator) -> tuple[Tensor, Any]:

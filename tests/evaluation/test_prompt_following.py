@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from latte_core.data.captions import vocabulary
 from latte_core.data.world import World, render_clip
 from latte_core.errors import CheckpointError
 from latte_core.evaluation import prompt_following as following
@@ -49,7 +50,10 @@ def test_prompts_are_held_out_and_named_by_their_seed():
     assert prompts == following.held_out_prompts(WORLD, 12)
     assert len({p.seed for p in prompts}) == 12
     assert prompts != following.held_out_prompts(WORLD, 12, seed=1)
-    assert all(set(p.prompt.split()) <= set(WORLD.words()) for p in prompts)
+    assert all(set(p.prompt.split()) <= set(vocabulary(WORLD)) for p in prompts)
+    russian = following.held_out_prompts(WORLD, 12, language="ru")
+    assert [p.spec for p in russian] == [p.spec for p in prompts]
+    assert not {p.prompt for p in russian} & {p.prompt for p in prompts}
 
 
 def test_right_clips_score_all_and_shuffled_prompts_score_less():

@@ -1,0 +1,93 @@
+"""What is said of a clip, in every language that the world speaks.
+
+A caption is drawn from a random source: another noun, verb or order of words each time, so that a
+model learns what the words mean rather than where they stand.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from latte_core.data import russian
+from latte_core.data.scenes import SCENES
+from latte_core.data.sprites import SUBJECTS
+from latte_core.data.world import MOTIONS, ClipSpec, World
+
+
+@dataclass(frozen=True)
+class Language:
+    """How one language tells a clip, and every phrase that it may use for a world."""
+
+    write: Callable[[ClipSpec, random.Random], str]
+    phrases: Callable[[World], list[str]]
+
+
+def write_caption(spec: ClipSpec, rng: random.Random, languages: Sequence[str] = ("en",)) -> str:
+    """Tell a clip in one sentence, in one of the languages; the wording is drawn from `rng`."""
+    language = languages[0] if len(languages) == 1 else rng.choice(languages)
+    return LANGUAGES[language].write(spec, rng)
+
+
+def vocabulary(world: World) -> list[str]:
+    """All words that captions of this world can contain, sorted."""
+    phrases = [p for language in world.languages for p in LANGUAGES[language].phrases(world)]
+    return sorted({word for phrase in phrases for word in phrase.split()})
+
+
+def _write_english(spec: ClipSpec, rng: random.Random) -> str:
+    synonyms = SUBJECTS[spec.subject].synonyms
+    noun = rng.choice(synonyms) if synonyms and rng.random() < 0.25 else spec.subject
+    noun = f"{spec.size} {noun}".strip()
+    article = rng.choice(["an" if noun[0] in "aeiou" else "a"] * 2 + ["the", "one"])
+    verb = rng.choice(MOTIONS[spec.motion])
+    if spec.scene == "plain":
+        place = f"on a {rng.choice(['', 'plain '])}{spec.colour} background"
+    else:
+        place = rng.choice(SCENES[spec.scene].phrases)
+    order = rng.random()
+    if order < 0.6:
+        return f"{article} {noun} {verb} {place}"
+    if order < 0.8:
+        return f"{place} {article} {noun} {verb}"
+    if order < 0.9:
+        return f"{article} {noun} {place} {verb}"
+    return f"a video of {article} {noun} that {verb} {place}"
+
+
+def _english_phrases(world: World) -> list[str]:
+    phrases = [p for m in world.motions for p in MOTIONS[m]]
+    phrases += [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases]
+    phrases += [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)]
+    return [*phrases, *world.colours, "a an the one small big on a plain background video of that"]
+
+
+def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
+    """Subject, verb and place in any order, as Russian allows; adjectives agree with the noun."""
+    noun, gender = rng.choice(russian.NOUNS[spec.subject])
+    parts = [f"{russian.SIZES[spec.size][gender]} {noun}".strip()]
+    parts.append(rng.choice(russian.VERBS[spec.motion]))
+    if spec.scene == "plain":
+        plain = rng.choice(["", "однотонном "])
+        parts.append(f"на {plain}{russian.GROUNDS[spec.colour]} фоне")
+    else:
+        parts.append(rng.choice(russian.PLACES[spec.scene]))
+    if rng.random() < 0.5:
+        rng.shuffle(parts)
+    start = "видео где " if rng.random() < 0.1 else ""
+    return start + " ".join(parts)
+
+
+def _russian_phrases(world: World) -> list[str]:
+    phrases = [p for m in world.motions for p in russian.VERBS[m]]
+    phrases += [p for s in world.scenes if s != "plain" for p in russian.PLACES[s]]
+    phrases += [noun for s in world.subjects for noun, _ in russian.NOUNS[s]]
+    phrases += [form for size in russian.SIZES.values() for form in size.values()]
+    return [*phrases, *(russian.GROUNDS[c] for c in world.colours), "видео где на однотонном фоне"]
+
+
+LANGUAGES: dict[str, Language] = {
+    "en": Language(_write_english, _english_phrases),
+    "ru": Language(_write_russian, _russian_phrases),
+}
