@@ -6,6 +6,8 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,18 +38,7 @@ class Outputs:
 
     def save(self, generation: Generation, mode: str) -> Saved:
         """Write the clip and the stills. Raises MediaError when the disk refuses."""
-        from latte_core import write_clip, write_still
-
-        folder = self.new_folder()
-        recipe, name = generation.recipe, f"latte-{generation.seed}"
-        clip = None
-        if mode != "image":
-            clip = write_clip(generation.frames, folder / f"{name}.mp4", generation.fps, recipe)
-        stills = tuple(
-            write_still(still, folder / f"{name}-still-{number}.png", recipe)
-            for number, still in enumerate(generation.stills, start=1)
-        )
-        return Saved(clip, stills)
+        return write_files(self.new_folder(), generation, mode)
 
     def new_folder(self) -> Path:
         """An empty folder for the files of one job; old ones are removed on the way.
@@ -55,22 +46,44 @@ class Outputs:
         Its name holds 128 random bits, since whoever knows the address may fetch the files.
         Raises MediaError when the disk refuses.
         """
-        from latte_core import MediaError
-
         _sweep(self.root, "*", KEEP_S)
         folder = self.root / secrets.token_hex(16)
-        try:
+        with refuses(self.root):
             folder.mkdir(parents=True)
-        except OSError as error:
-            raise MediaError(
-                f"No folder for the film could be made in {self.root.parent} ({error.strerror}). "
-                "Free some space there, or point TMPDIR to another disk, and try again."
-            ) from error
         return folder
 
     def remove(self) -> None:
         """Delete everything; the server is going down."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def write_files(folder: Path, generation: Generation, mode: str) -> Saved:
+    """Write clip and stills into `folder`. Raises MediaError when the disk refuses."""
+    from latte_core import write_clip, write_still
+
+    recipe, name = generation.recipe, f"latte-{generation.seed}"
+    clip = None
+    if mode != "image":
+        clip = write_clip(generation.frames, folder / f"{name}.mp4", generation.fps, recipe)
+    stills = tuple(
+        write_still(still, folder / f"{name}-still-{number}.png", recipe)
+        for number, still in enumerate(generation.stills, start=1)
+    )
+    return Saved(clip, stills)
+
+
+@contextmanager
+def refuses(root: Path) -> Iterator[None]:
+    """Turn what the disk says inside the block into a MediaError with a remedy."""
+    from latte_core import MediaError
+
+    try:
+        yield
+    except OSError as error:
+        raise MediaError(
+            f"No folder for the film could be made in {root.parent} ({error.strerror}). "
+            "Free some space there, or choose another disk with --history or TMPDIR, and try again."
+        ) from error
 
 
 def _sweep(parent: Path, pattern: str, older_than_s: float) -> None:

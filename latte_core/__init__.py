@@ -43,7 +43,15 @@ if TYPE_CHECKING:
         RequestError,
         ShapeError,
     )
-    from latte_core.media import read_clip, read_recipe, write_clip, write_still
+    from latte_core.media import (
+        read_clip,
+        read_recipe,
+        write_clip,
+        write_frames,
+        write_gif,
+        write_still,
+        write_webp,
+    )
     from latte_core.model import BlockSpec, Latte, ModelConfig, preset
 
 __version__ = "0.1.0"
@@ -80,7 +88,10 @@ __all__ = [
     "read_clip",
     "read_recipe",
     "write_clip",
+    "write_frames",
+    "write_gif",
     "write_still",
+    "write_webp",
 ]
 
 # Module of every name; a name that is not listed here is the module latte_core.<name> itself.
@@ -112,7 +123,15 @@ _HOMES = {
         "RequestError",
         "ShapeError",
     ),
-    "latte_core.media": ("read_clip", "read_recipe", "write_clip", "write_still"),
+    "latte_core.media": (
+        "read_clip",
+        "read_recipe",
+        "write_clip",
+        "write_frames",
+        "write_gif",
+        "write_still",
+        "write_webp",
+    ),
     "latte_core.model": ("BlockSpec", "Latte", "ModelConfig", "preset"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

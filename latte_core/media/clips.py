@@ -31,7 +31,8 @@ def write_clip(
     folder is read-only, or the file does not read back as it was written.
     """
     path = Path(path)
-    _check_frames(frames, fps)
+    check_frames(frames, fps)
+    _check_even(frames)
     text = dump_recipe(recipe)
     with landing(path, ".mp4") as partial:
         _encode(frames, partial, fps, text)
@@ -53,18 +54,22 @@ def read_clip(path: Path | str) -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def _check_frames(frames: NDArray[np.uint8], fps: int) -> None:
+def check_frames(frames: NDArray[np.uint8], fps: int) -> None:
+    """Raise MediaError if this is no clip: uint8 (F, H, W, 3) and a whole rate."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise MediaError(
             f"A clip is uint8 (F, H, W, 3) with at least one frame, not {frames.dtype} "
             f"{frames.shape}."
         )
+    if fps < 1:
+        raise MediaError(f"fps is {fps}, but must be at least 1.")
+
+
+def _check_even(frames: NDArray[np.uint8]) -> None:
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise MediaError(
             f"H.264 needs an even width and height, not {frames.shape[2]} x {frames.shape[1]}."
         )
-    if fps < 1:
-        raise MediaError(f"fps is {fps}, but must be at least 1.")
 
 
 def _encode(frames: NDArray[np.uint8], path: Path, fps: int, recipe: str) -> None:
