@@ -97,6 +97,8 @@ class Handlers:
 
     def _submit(self, request: GenerationRequest, owner: str = "") -> Run:
         """Draw the seed now, so that the page can show it also when the job is stopped."""
+        if info := self._executor.readiness().info:
+            request.check_conditioning(info.conditioning, info.classes)
         if request.seed is None:
             request = replace(request, seed=secrets.randbelow(MAX_SEED + 1))
         return self._executor.submit(request, owner)

@@ -112,6 +112,8 @@ class Engine:
             modes=parts.modes,
             clip_lengths=parts.clip_lengths,
             card=dict(parts.card),
+            conditioning=parts.conditioning,
+            classes=parts.classes,
         )
 
     @property

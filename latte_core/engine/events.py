@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from latte_core.checkpoints import Defaults
+    from latte_core.model.config import Conditioning
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,10 @@ class Loading:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The prompt is encoded. `unknown_words` are those that a closed vocabulary lacks."""
+    """The prompt is encoded. `unknown_words` are those that a closed vocabulary lacks.
+
+    Models that read no prompt say so too, with 0 tokens.
+    """
 
     tokens: int
     unknown_words: tuple[str, ...]
@@ -90,7 +97,9 @@ class EngineInfo:
     """What an engine is made of: for the page, the command line and recipes.
 
     `plan` is a sentence with sizes in GiB; `clip_lengths` the numbers of frames that it can make;
-    `card` the model's own description from its manifest, {} if it has none.
+    `card` the model's own description from its manifest, {} if it has none. `conditioning` is what
+    the model is told: a prompt (text), a class (class) or nothing (none); `classes` are the names
+    of a class model's classes in the order of their labels, their numbers where it has no names.
     """
 
     model: str
@@ -102,3 +111,34 @@ class EngineInfo:
     modes: tuple[str, ...]
     clip_lengths: tuple[int, ...]
     card: dict[str, Any] = field(default_factory=dict)
+    conditioning: Conditioning = "text"
+    classes: tuple[str, ...] = ()
+
+    def class_index(self, name: str) -> int:
+        """The label of a class by its name, or by its number from 0.
+
+        Names are compared without case, spaces, hyphens and underscores. Raises RequestError that
+        names the closest classes.
+        """
+        plain = {_plain(known): label for label, known in reversed([*enumerate(self.classes)])}
+        if _plain(name) in plain and not name.strip().isdecimal():
+            return plain[_plain(name)]
+        if name.strip().isdecimal() and len(name) < 9 and int(name) < len(self.classes):
+            return int(name)
+        if not self.classes:
+            raise RequestError(
+                "class_label", f"The class {name[:40]!r} was asked for, but this model has none."
+            )
+        near = difflib.get_close_matches(_plain(name[:100]), plain, n=3)
+        closest = ", ".join(f"{self.classes[plain[one]]} ({plain[one]})" for one in near)
+        raise RequestError(
+            "class_label",
+            f"There is no class {name[:40]!r} among the {len(self.classes)} of this model: give a "
+            f"name or a number from 0 to {len(self.classes) - 1}"
+            + (f"; the closest are {closest}." if closest else "."),
+        )
+
+
+def _plain(name: str) -> str:
+    """A class's name as it is compared."""
+    return "".join(sign for sign in name.casefold() if sign not in " -_")

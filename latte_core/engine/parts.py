@@ -32,6 +32,7 @@ from latte_core.errors import CheckpointError, RequestError
 if TYPE_CHECKING:
     from latte_core.checkpoints import Manifest
     from latte_core.model import Latte
+    from latte_core.model.config import Conditioning
 
 OnProgress = Callable[[Loading], None]
 
@@ -90,12 +91,26 @@ class Parts:
         return MODES if self.transformer.config.patch_frames == 1 else ("video",)
 
     @property
+    def conditioning(self) -> Conditioning:
+        """What the transformer is told: a prompt, a class or nothing."""
+        return self.transformer.config.conditioning
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes by label, from the card; their numbers where it names none."""
+        names = self.card.get("classes")
+        if isinstance(names, list) and len(names) == self.transformer.config.num_classes:
+            return tuple(map(str, names))
+        return tuple(map(str, range(self.transformer.config.num_classes)))
+
+    @property
     def size_multiple(self) -> int:
         """Height and width are multiples of so many pixels: a patch of latents."""
         return self.vae_factor * self.transformer.config.patch_size
 
     def check(self, request: GenerationRequest) -> None:
         """Raise RequestError for a resolved request that this model cannot make."""
+        request.check_conditioning(self.conditioning, self.classes)
         if request.mode not in self.modes:
             raise RequestError(
                 "mode", f"mode is {request.mode}, but this model has: {', '.join(self.modes)}."

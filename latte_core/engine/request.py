@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from latte_core.checkpoints import Defaults
+    from latte_core.model.config import Conditioning
 
 Mode = Literal["video", "image", "joint"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -27,15 +28,19 @@ MODES: tuple[str, ...] = get_args(Mode)
 MAX_PROMPT_CHARS = 300
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 8
+MAX_CLASS_LABEL = 99_999  # above every public set of classes; ImageNet-21k has 21,843
 SIZE_MULTIPLE = 16  # eight pixels a latent, two latents a patch
 WHOLE_LIMITS = {
     "num_images": (0, MAX_IMAGES),
+    "class_label": (0, MAX_CLASS_LABEL),
+    "image_class_labels": (0, MAX_CLASS_LABEL),
     "seed": (0, MAX_SEED),
     "num_inference_steps": (1, 250),
     "num_frames": (1, 64),
     "height": (32, 1024),
     "width": (32, 1024),
 }
+OPTIONAL_WHOLE = ("seed", "num_inference_steps", "num_frames", "height", "width", "class_label")
 GUIDANCE_LIMITS = (1.0, 30.0)
 # Latte-1's full clip at the 250 steps of the paper's samples: frames x height x width x steps.
 MAX_WORK = 16 * 512 * 512 * 250
@@ -49,10 +54,14 @@ class GenerationRequest:
     Modes: `video` is a clip, `image` is `num_images` stills (1 if 0), `joint` is a clip and
     `num_images` stills (4 if 0) in one pass. Still i starts from the noise of frame i of the
     clip of `num_frames` frames with the same seed, in both modes.
+
+    A text model is told a `prompt`, a class model a `class_label` (0, 1, ...), an unconditional
+    model neither. `image_class_labels` are the stills' own classes, one each; without them they
+    have the clip's.
     Raises RequestError, which names the field, for any value outside its limits.
     """
 
-    prompt: str
+    prompt: str = ""
     negative_prompt: str = ""
     mode: Mode = "video"
     num_images: int = 0
@@ -63,15 +72,18 @@ class GenerationRequest:
     height: int | None = None
     width: int | None = None
     scheduler: str | None = None
+    class_label: int | None = None
+    image_class_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
-            "prompt": _text("prompt", self.prompt, minimum=1),
-            "negative_prompt": _text("negative_prompt", self.negative_prompt, minimum=0),
+            "prompt": _text("prompt", self.prompt),
+            "negative_prompt": _text("negative_prompt", self.negative_prompt),
             "mode": _choice("mode", self.mode, MODES),
             "num_images": _whole("num_images", self.num_images),
+            "image_class_labels": _labels(self.image_class_labels),
         }
-        for name in ("seed", "num_inference_steps", "num_frames", "height", "width"):
+        for name in OPTIONAL_WHOLE:
             value = getattr(self, name)
             checked[name] = None if value is None else _whole(name, value)
         if self.guidance_scale is not None:
@@ -92,7 +104,7 @@ class GenerationRequest:
         """
         filled = replace(
             self,
-            num_images=self.num_images or DEFAULT_STILLS[self.mode],
+            num_images=self.stills,
             seed=secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed,
             num_inference_steps=self.num_inference_steps or defaults.num_inference_steps,
             guidance_scale=self.guidance_scale or defaults.guidance_scale,
@@ -115,6 +127,70 @@ class GenerationRequest:
             )
         return filled
 
+    @property
+    def stills(self) -> int:
+        """Still images that come out."""
+        return self.num_images or len(self.image_class_labels) or DEFAULT_STILLS[self.mode]
+
+    def check_conditioning(self, conditioning: Conditioning, classes: Sequence[str] = ()) -> None:
+        """Check that a model of this kind is told what it needs, and nothing that it cannot read.
+
+        `classes` are the names of a class model's classes, in the order of their labels.
+        Raises RequestError that names the field.
+        """
+        told_classes = self.class_label is not None or self.image_class_labels
+        if conditioning == "text":
+            if told_classes:
+                raise RequestError(
+                    "class_label",
+                    "class_label is set, but this model reads a prompt and knows no classes: "
+                    "leave it out and describe the video.",
+                )
+            if not self.prompt:
+                raise RequestError(
+                    "prompt",
+                    f"prompt is empty: describe the video in 1 to {MAX_PROMPT_CHARS} characters.",
+                )
+            return
+        for name in ("prompt", "negative_prompt"):
+            if value := getattr(self, name):
+                instead = "choose a class" if conditioning == "class" else "leave it empty"
+                raise RequestError(
+                    name, f"{name} is {_shown(value)}, but this model reads no text: {instead}."
+                )
+        if conditioning == "class":
+            self._check_labels(len(classes))
+        elif told_classes:
+            raise RequestError(
+                "class_label",
+                "class_label is set, but this model is unconditional and has no classes: "
+                "leave it out.",
+            )
+        elif (self.guidance_scale or 1.0) > 1:
+            raise RequestError(
+                "guidance_scale",
+                f"guidance_scale is {self.guidance_scale:g}, but this model is unconditional and "
+                "has nothing to be guided by: leave it out or set it to 1.",
+            )
+
+    def _check_labels(self, classes: int) -> None:
+        if self.class_label is None:
+            raise RequestError(
+                "class_label",
+                f"class_label is missing: this model makes {classes} classes, so choose one from "
+                f"0 to {classes - 1}.",
+            )
+        for name, label in (
+            ("class_label", self.class_label),
+            *(("image_class_labels", label) for label in self.image_class_labels),
+        ):
+            if label >= classes:
+                raise RequestError(
+                    name,
+                    f"{name} has {label}, but this model makes {classes} classes: choose from 0 "
+                    f"to {classes - 1}.",
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, JSON-able."""
         return asdict(self)
@@ -127,7 +203,8 @@ class GenerationRequest:
                 f"num_images is {self.num_images}, but mode video makes no stills: leave it at 0 "
                 "or choose mode image or joint.",
             )
-        stills = self.num_images or DEFAULT_STILLS[self.mode]
+        self._check_classes()
+        stills = self.stills
         if self.mode == "joint" and self.num_frames is not None and stills > self.num_frames:
             raise RequestError(
                 "num_images",
@@ -146,8 +223,39 @@ class GenerationRequest:
                 "lower the steps, the size or the number of frames.",
             )
 
+    def _check_classes(self) -> None:
+        """A class or a prompt, and one class for each still."""
+        own = len(self.image_class_labels)
+        if self.class_label is not None and (self.prompt or self.negative_prompt):
+            raise RequestError(
+                "class_label",
+                f"class_label is {self.class_label} and there is a prompt as well: give a class to "
+                "a class model, a prompt to a text model.",
+            )
+        if own and self.mode == "video":
+            raise RequestError(
+                "image_class_labels",
+                f"image_class_labels holds {own} classes, but mode video makes no stills: leave it "
+                "out or choose mode image or joint.",
+            )
+        if own and own != self.stills:
+            raise RequestError(
+                "image_class_labels",
+                f"image_class_labels holds {own} classes for {self.stills} stills: give one each.",
+            )
 
-def _text(field: str, value: Any, minimum: int) -> str:
+
+def _labels(value: Any) -> tuple[int, ...]:
+    """Class labels of stills, from any list of them."""
+    if not isinstance(value, (tuple, list)) or len(value) > MAX_IMAGES:
+        raise RequestError(
+            "image_class_labels",
+            f"image_class_labels must be a list of 0 to {MAX_IMAGES} labels, not {_shown(value)}.",
+        )
+    return tuple(_whole("image_class_labels", label) for label in value)
+
+
+def _text(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise RequestError(field, f"{field} must be text, not {_shown(value)}.")
     too_long = f"{field} has {{count:,}} characters, the limit is {MAX_PROMPT_CHARS}: shorten it."
@@ -163,10 +271,6 @@ def _text(field: str, value: Any, minimum: int) -> str:
             )
     if len(text) > MAX_PROMPT_CHARS:
         raise RequestError(field, too_long.format(count=len(text)))
-    if len(text) < minimum:
-        raise RequestError(
-            field, f"{field} is empty: describe the video in 1 to {MAX_PROMPT_CHARS} characters."
-        )
     return text
 
 

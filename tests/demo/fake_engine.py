@@ -39,6 +39,8 @@ INFO = SimpleNamespace(
     schedulers=("ddim", "euler"),
     modes=("video", "image", "joint"),
     card={"name": "fake world"},
+    conditioning="text",
+    classes=(),
 )
 
 

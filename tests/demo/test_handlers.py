@@ -34,6 +34,7 @@ def handlers(engine, tmp_path):
     texts = load_texts()
     executor = LocalExecutor(load_fake(engine), 2, texts)
     executor.start()
+    assert executor._settled.wait(20)  # before that, nobody knows what the model is told
     return Handlers(executor, Outputs(tmp_path), texts)
 
 

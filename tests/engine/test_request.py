@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from latte_core import GenerationRequest, RequestError
+from latte_core import EngineInfo, GenerationRequest, RequestError
 
 DEFAULTS = SimpleNamespace(
     num_inference_steps=50,
@@ -126,7 +127,11 @@ def test_text_fields_refuse(field, value):
 
 @pytest.mark.parametrize("value", ["", "   ", "\n"])
 def test_an_empty_prompt_is_refused(value):
-    assert "empty" in refused(prompt=value)
+    request = GenerationRequest(value)
+    assert request == GenerationRequest()  # fine for a model that reads no prompt
+    with pytest.raises(RequestError, match="prompt is empty: describe the video") as caught:
+        request.check_conditioning("text")
+    assert caught.value.field == "prompt"
     assert GenerationRequest("a cow", negative_prompt=value).negative_prompt == ""
 
 
@@ -170,7 +175,7 @@ def test_video_mode_refuses_stills_and_joint_needs_frames_for_them():
 
 def test_resolve_fills_everything_and_draws_a_seed():
     resolved = GenerationRequest("a cow").resolve(DEFAULTS)
-    assert None not in resolved.to_dict().values()
+    assert [name for name, value in resolved.to_dict().items() if value is None] == ["class_label"]
     assert 0 <= resolved.seed < 2**32
     assert resolved.num_inference_steps == 50
     assert resolved.scheduler == "ddim"
@@ -201,3 +206,115 @@ def test_resolve_refuses_clips_that_the_model_cannot_make():
         GenerationRequest("a cow", mode="joint").resolve(
             SimpleNamespace(**{**vars(DEFAULTS), "num_frames": 2})
         )
+
+
+def refused_by(conditioning, classes=("a", "b", "c"), **fields):
+    with pytest.raises(RequestError) as caught:
+        GenerationRequest(**fields).check_conditioning(conditioning, classes)
+    assert caught.value.field in str(caught.value)
+    return caught.value.field, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "conditioning,fields,field,words",
+    [
+        ("text", {}, "prompt", "describe the video"),
+        ("text", {"class_label": 0}, "class_label", "knows no classes: leave it out"),
+        ("text", {"mode": "image", "image_class_labels": [1]}, "class_label", "knows no classes"),
+        ("class", {}, "class_label", "missing: this model makes 3 classes.*from 0 to 2"),
+        ("class", {"class_label": 3}, "class_label", "has 3, .* 3 classes: choose from 0 to 2"),
+        ("class", {"prompt": "a cow"}, "prompt", "'a cow'.*reads no text: choose a class"),
+        ("class", {"negative_prompt": "rain"}, "negative_prompt", "reads no text"),
+        (
+            "class",
+            {"class_label": 1, "mode": "image", "image_class_labels": [9]},
+            "image_class_labels",
+            "has 9",
+        ),
+        ("none", {"prompt": "a cow"}, "prompt", "reads no text: leave it empty"),
+        ("none", {"class_label": 1}, "class_label", "unconditional and has no classes"),
+        ("none", {"guidance_scale": 7}, "guidance_scale", "is 7.*nothing to be guided by"),
+    ],
+)
+def test_a_model_is_told_only_what_it_can_read(conditioning, fields, field, words):
+    found, message = refused_by(conditioning, **fields)
+    assert found == field
+    assert re.search(words, message)
+    assert len(message) < 300
+
+
+def test_what_suits_a_model_passes():
+    GenerationRequest("a cow", negative_prompt="rain").check_conditioning("text")
+    GenerationRequest(class_label=2).check_conditioning("class", ("a", "b", "c"))
+    GenerationRequest(class_label=0, guidance_scale=7).check_conditioning("class", ("a",))
+    GenerationRequest().check_conditioning("none")
+    GenerationRequest(guidance_scale=1).check_conditioning("none")
+
+
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, -1, 100_000], ids=lambda value: repr(value)[:20])
+def test_class_labels_are_whole_numbers(value):
+    with pytest.raises(RequestError) as caught:
+        GenerationRequest(class_label=value)
+    assert caught.value.field == "class_label"
+    with pytest.raises(RequestError) as caught:
+        GenerationRequest(mode="image", image_class_labels=[value])
+    assert caught.value.field == "image_class_labels"
+
+
+def test_a_class_and_a_prompt_exclude_each_other():
+    for fields in ({"prompt": "a cow"}, {"negative_prompt": "rain"}):
+        with pytest.raises(RequestError, match="class_label is 3 and there is a prompt as well"):
+            GenerationRequest(class_label=3, **fields)
+
+
+@pytest.mark.parametrize("value", [3, "123", {1, 2}, None, [0] * 9, {"0": 1}, object()])
+def test_classes_of_stills_are_a_short_list(value):
+    with pytest.raises(RequestError, match="a list of 0 to 8 labels"):
+        GenerationRequest(mode="joint", image_class_labels=value)
+
+
+def test_stills_have_one_class_each():
+    request = GenerationRequest(class_label=1, mode="joint", image_class_labels=[2, 0])
+    assert request.image_class_labels == (2, 0)
+    assert request.resolve(DEFAULTS).num_images == 2
+    with pytest.raises(RequestError, match="2 classes for 3 stills: give one each"):
+        GenerationRequest(mode="joint", num_images=3, image_class_labels=[2, 0])
+    with pytest.raises(RequestError, match="mode video makes no stills"):
+        GenerationRequest(image_class_labels=[2])
+
+
+CLASSES = ("Basketball", "Apply Eye-Makeup", "Archery", "7")
+INFO = EngineInfo("ucf", "0", "cpu", "", DEFAULTS, (), (), (), {}, "class", CLASSES)
+
+
+@pytest.mark.parametrize(
+    "name,label",
+    [("Archery", 2), ("archery", 2), (" applyeyemakeup", 1), ("APPLY_EYE_MAKEUP", 1), ("3", 3)],
+)
+def test_a_class_is_found_by_name_or_number(name, label):
+    assert INFO.class_index(name) == label
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        ("Archary", r"closest are Archery \(2\)"),
+        ("zebra", "no class 'zebra' among the 4 of this model: .* from 0 to 3"),
+        ("7", "no class '7'"),
+        ("-1", "no class '-1'"),
+        ("\u00b2", "no class"),
+        ("", "no class ''"),
+        ("x" * 10**5, "no class 'xxx"),
+        ("1" * 5000, "no class '111"),
+    ],
+)
+def test_an_unknown_class_names_the_closest(name, words):
+    with pytest.raises(RequestError, match=words) as caught:
+        INFO.class_index(name)
+    assert caught.value.field == "class_label"
+    assert len(str(caught.value)) < 300
+
+
+def test_models_without_classes_say_so():
+    with pytest.raises(RequestError, match="this model has none"):
+        dataclasses.replace(INFO, classes=()).class_index("Archery")
