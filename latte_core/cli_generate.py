@@ -150,7 +150,7 @@ class Progress:
             self._note(event.message) if event.stage == "plan" else self._draw(event.message)
         elif isinstance(event, Encoded):
             if event.unknown_words:
-                self._note(f"The model does not know: {', '.join(event.unknown_words)}")
+                self._note(f"The model does not know: {_told(event)}")
         elif isinstance(event, Step):
             left = "" if event.eta_s is None else f"  {event.eta_s:.0f} s left"
             self._draw(f"{_bar(event.index, event.total)} step {event.index}/{event.total}{left}")
@@ -184,3 +184,9 @@ class Progress:
 def _bar(done: int, total: int) -> str:
     filled = BAR_WIDTH * done // max(total, 1)
     return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
+
+
+def _told(event: Encoded) -> str:
+    """Unknown words, each with the known word that comes nearest."""
+    near = event.suggestions
+    return ", ".join(f"{w} (nearest: {near[w]})" if w in near else w for w in event.unknown_words)

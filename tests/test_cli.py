@@ -148,7 +148,7 @@ def _step(index, eta_s=None):
 
 EVENTS = [
     Loading("plan", "resident on cpu", 0.1),
-    Encoded(3, ("zebra",), 0.1),
+    Encoded(3, ("zebra", "rokcet"), 0.1, {"rokcet": "rocket"}),
     _step(0),
     _step(2, 12.4),
     _step(4, 0.0),
@@ -165,7 +165,7 @@ def test_progress_redraws_one_line_on_a_terminal():
     text = stream.getvalue()
     assert text.count("\r") == 4
     assert "[############............] step 2/4  12 s left" in text
-    assert "The model does not know: zebra" in text
+    assert "The model does not know: zebra, rokcet (nearest: rocket)" in text
     assert text.endswith("\n")
 
 

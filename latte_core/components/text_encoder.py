@@ -109,6 +109,11 @@ class TextEncoder:
             if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]
         ]
 
+    def words(self) -> list[str]:
+        """The pieces of the vocabulary that begin a word, special ones left out, sorted."""
+        pieces = self.tokenizer.get_vocab()
+        return sorted(piece[1:] for piece in pieces if piece.startswith("▁") and len(piece) > 1)
+
     def cut_text(self, prompt: str) -> str:
         """The tail of the prompt that does not fit into 120 tokens; empty if all fits."""
         ids = self.tokenizer(prompt)["input_ids"]

@@ -52,7 +52,11 @@ class Engine:
         def work(job: Job[Loading]) -> None:
             parts = load_parts(str(model), memory, device, job.emit)
             policy = make_policy(parts.plan, parts.modules())
-            made.append(Pipeline(parts, policy, PromptBook(parts.text, parts.closed_vocabulary)))
+            made.append(
+                Pipeline(
+                    parts, policy, PromptBook(parts.text, parts.closed_vocabulary, parts.aliases)
+                )
+            )
             job.emit(Loading("ready", f"{parts.name} is ready", 1.0))
 
         try:

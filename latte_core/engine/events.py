@@ -27,14 +27,17 @@ class Loading:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The prompt is encoded. `unknown_words` are those that a closed vocabulary lacks.
+    """The prompt is encoded.
 
+    `unknown_words` are those that a closed vocabulary lacks; `suggestions` has the nearest known
+    word for some of them.
     Models that read no prompt say so too, with 0 tokens.
     """
 
     tokens: int
     unknown_words: tuple[str, ...]
     seconds: float
+    suggestions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

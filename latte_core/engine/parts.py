@@ -129,6 +129,11 @@ class Parts:
         vocabulary = self.card.get("vocabulary")
         return vocabulary == "closed" or isinstance(vocabulary, (list, dict))
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Words outside the vocabulary and the known word nearest to each."""
+        return dict(self.card.get("aliases", {}))
+
     def modules(self) -> dict[str, torch.nn.Module]:
         """The networks by the names that memory policies use."""
         modules = {

@@ -46,7 +46,11 @@ class Pipeline:
         check(0, 0)
         with _timed(timings, "encode_s"):
             prompt = self.prompts.encode(request, self.policy)
-        emit(Encoded(prompt.tokens, prompt.unknown_words, timings["encode_s"]))
+        emit(
+            Encoded(
+                prompt.tokens, prompt.unknown_words, timings["encode_s"], dict(prompt.suggestions)
+            )
+        )
         check(0, 0)
         sampling = start(request, self.parts)
         with _timed(timings, "denoise_s"), self.policy.using("transformer"):

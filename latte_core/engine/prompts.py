@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder, clean_prompt
+from latte_core.components.vocabulary import Vocabulary
 from latte_core.diffusion.guidance import Conditions, pair_prompts
 from latte_core.engine.memory import MemoryPolicy
 from latte_core.engine.request import GenerationRequest
@@ -20,11 +22,15 @@ REMEMBERED = 64  # prompts; one of Latte-1 is under 1 MB
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompt:
-    """Conditions for every step, the prompt's number of tokens, words that are not understood."""
+    """Conditions for every step, the prompt's number of tokens, words that are not understood.
+
+    `suggestions` names the nearest known word for unknown ones.
+    """
 
     conditions: Conditions
     tokens: int
     unknown_words: tuple[str, ...]
+    suggestions: dict[str, str] = field(default_factory=dict)
 
 
 class PromptBook:
@@ -34,9 +40,12 @@ class PromptBook:
     unknown words are named; otherwise they are cleaned as the stock pipeline cleans them.
     """
 
-    def __init__(self, text: TextEncoder, closed_vocabulary: bool) -> None:
+    def __init__(
+        self, text: TextEncoder, closed_vocabulary: bool, aliases: Mapping[str, str] | None = None
+    ) -> None:
         self._text = text
         self._closed = closed_vocabulary
+        self._vocabulary = Vocabulary(text.words() if closed_vocabulary else (), aliases or {})
         self._known: OrderedDict[str, Tensor] = OrderedDict()
 
     def encode(self, request: GenerationRequest, policy: MemoryPolicy) -> EncodedPrompt:
@@ -65,7 +74,9 @@ class PromptBook:
         if scale > 1:
             opposite = self._recall(negative) if negative else self._null(tokens)
         words = self._text.unknown_words(prompt) if self._closed else []
-        return EncodedPrompt(pair_prompts(positive, opposite, scale), tokens, tuple(words))
+        conditions = pair_prompts(positive, opposite, scale)
+        nearest = self._vocabulary.suggestions(words)
+        return EncodedPrompt(conditions, tokens, tuple(words), nearest)
 
     def _prepared(self, field: str, text: str) -> str:
         text = self._known_marks(text.lower()) if self._closed else clean_prompt(text)
@@ -77,7 +88,11 @@ class PromptBook:
         return text
 
     def _known_marks(self, text: str) -> str:
-        """Punctuation that a closed vocabulary lacks becomes space, so that "up." is "up"."""
+        """Punctuation that a closed vocabulary lacks becomes space, so that "up." is "up".
+
+        The Russian letter yo becomes ye, as in the vocabulary.
+        """
+        text = text.replace("\N{CYRILLIC SMALL LETTER IO}", "\N{CYRILLIC SMALL LETTER IE}")
         for mark in {sign for sign in text if unicodedata.category(sign).startswith("P")}:
             if self._text.unknown_words(mark):
                 text = text.replace(mark, " ")

@@ -14,6 +14,7 @@ import torch
 from latte_core import checkpoints
 from latte_core.components.preview import fit_preview
 from latte_core.components.vae import encode_frames, load_vae, save_vae
+from latte_core.data.names import nearest_subjects
 from latte_core.data.pixels import to_pixels
 from latte_core.data.scenes import SCENES
 from latte_core.data.sprites import SUBJECTS
@@ -100,6 +101,7 @@ def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
             "backgrounds": list(world.colours) if "plain" in world.scenes else [],
         },
         "world": asdict(world),
+        "aliases": nearest_subjects(world),
         "examples": list(recipe.prompts),
         "autoencoder": read_summary(run / "autoencoder"),
     }

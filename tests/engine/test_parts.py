@@ -26,7 +26,7 @@ def described(tiny_folder, tmp_path_factory):
     """The tiny folder with a manifest that says all else than Latte-1's defaults."""
     folder = tmp_path_factory.mktemp("described") / "model"
     shutil.copytree(tiny_folder, folder)
-    card = {"name": "Tiny World", "vocabulary": "closed"}
+    card = {"name": "Tiny World", "vocabulary": "closed", "aliases": {"\u732b": "cat"}}
     write_manifest(folder, build_manifest(folder, DEFAULTS, GREY, card))
     return folder
 
@@ -54,6 +54,14 @@ def test_a_closed_vocabulary_names_unknown_words_and_an_open_one_does_not(descri
             encoded = next(iter(engine.stream(request)))
             assert isinstance(encoded, Encoded)
             assert encoded.unknown_words == words
+
+
+def test_an_unknown_word_comes_with_the_nearest_known_one(described):
+    request = GenerationRequest("a red \u732b flies", seed=1, num_inference_steps=1)
+    with Engine.load(described) as engine:
+        encoded = next(iter(engine.stream(request)))
+    assert encoded.unknown_words == ("\u732b",)
+    assert encoded.suggestions == {"\u732b": "cat"}
 
 
 def test_marks_that_a_closed_vocabulary_lacks_are_dropped(described):
