@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latte_core.checkpoints.folders import check_layout, resolve_model, verify_folder
+    from latte_core.checkpoints.image_models import initialise
     from latte_core.checkpoints.manifest import (
         LATTE_1_DEFAULTS,
         Defaults,
@@ -35,6 +36,7 @@ _HOMES = {
     "build_manifest": "manifest",
     "check_layout": "folders",
     "from_state_dict": "recognise",
+    "initialise": "image_models",
     "load_transformer": "transformer",
     "model_hash": "manifest",
     "read_manifest": "manifest",
@@ -53,6 +55,7 @@ __all__ = [
     "build_manifest",
     "check_layout",
     "from_state_dict",
+    "initialise",
     "load_transformer",
     "model_hash",
     "read_manifest",

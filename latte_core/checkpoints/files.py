@@ -112,19 +112,26 @@ def pickle_hint(folder: Path) -> str:
 
 def read_tensors(folder: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """All tensors of one component, floating ones cast to `dtype` as they are read."""
-    from safetensors import SafetensorError, safe_open
-
     state: dict[str, Tensor] = {}
     for path in weight_files(folder):
-        read_header(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - the file object is no dict
-                    tensor = file.get_tensor(name)
-                    cast = dtype is not None and tensor.is_floating_point()
-                    state[name] = tensor.to(dtype) if cast else tensor
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(_damaged(path, str(error))) from error
+        state |= read_safetensors(path, dtype)
+    return state
+
+
+def read_safetensors(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """All tensors of one file, floating ones cast to `dtype` as they are read."""
+    from safetensors import SafetensorError, safe_open
+
+    read_header(path)
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - the file object is no dict
+                tensor = file.get_tensor(name)
+                cast = dtype is not None and tensor.is_floating_point()
+                state[name] = tensor.to(dtype) if cast else tensor
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(path, str(error))) from error
     return state
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latte_core.errors import CheckpointError
-from latte_core.model import Latte, ModelConfig
+from latte_core.model import ModelConfig
 
 NameMap = Callable[[str], tuple[str, ...]]
 
@@ -54,6 +54,24 @@ _CLASS_BLOCK_PARTS = {
     "mlp.fc2": ("mlp.fc2",),
     "modulation.linear": ("adaLN_modulation.1",),
 }
+_PIXART_PARTS = {
+    "patch.proj": ("x_embedder.proj",),
+    "timestep.fc1": ("t_embedder.mlp.0",),
+    "timestep.fc2": ("t_embedder.mlp.2",),
+    "shared.linear": ("t_block.1",),
+    "prompt.fc1": ("y_embedder.y_proj.fc1",),
+    "prompt.fc2": ("y_embedder.y_proj.fc2",),
+    "head.linear": ("final_layer.linear",),
+}
+_PIXART_BLOCK_PARTS = {
+    "attn.space.qkv": ("attn.qkv",),
+    "attn.space.proj": ("attn.proj",),
+    "cross.q": ("cross_attn.q_linear",),
+    "cross.kv": ("cross_attn.kv_linear",),
+    "cross.proj": ("cross_attn.proj",),
+    "mlp.fc1": ("mlp.fc1",),
+    "mlp.fc2": ("mlp.fc2",),
+}
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(weight|bias)")
 
 
@@ -84,6 +102,27 @@ def class_names(key: str) -> tuple[str, ...]:
     return tuple(f"{name}.{kind}" for name in _CLASS_PARTS[part])
 
 
+def pixart_names(key: str) -> tuple[str, ...]:
+    """Names in PixArt-alpha's own files. Blocks have the number that they have in the image model.
+
+    Source: PixArt-alpha's conversion script in diffusers' repository.
+    """
+    if key == "head.modulation.table":
+        return ("final_layer.scale_shift_table",)
+    if table := re.fullmatch(r"blocks\.(\d+)\.modulation\.table", key):
+        return (f"blocks.{table[1]}.scale_shift_table",)
+    if block := _BLOCK.fullmatch(key):
+        names = _PIXART_BLOCK_PARTS[block[2]]
+        return tuple(f"blocks.{block[1]}.{name}.{block[3]}" for name in names)
+    part, _, kind = key.rpartition(".")
+    return tuple(f"{name}.{kind}" for name in _PIXART_PARTS[part])
+
+
+def pixart_diffusers_names(key: str) -> tuple[str, ...]:
+    """Names in diffusers' PixArtTransformer2DModel: those of the T2V model without time blocks."""
+    return t2v_names(re.sub(r"(?<=^blocks\.)\d+", lambda found: str(2 * int(found[0])), key))
+
+
 def _t2v_block(index: int) -> str:
     """Blocks alternate in our one list: even ones attend space, odd ones time."""
     return f"{'temporal_' if index % 2 else ''}transformer_blocks.{index // 2}"
@@ -103,12 +142,13 @@ def to_foreign(
     return foreign
 
 
-def to_own(state: Mapping[str, Tensor], names: NameMap, model: Latte) -> dict[str, Tensor]:
-    """Undo `to_foreign` for the weights of `model`.
+def to_own(
+    state: Mapping[str, Tensor], names: NameMap, expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Undo `to_foreign` for the weights that are `expected`, of which only the shapes matter.
 
     Raises CheckpointError that names the first missing, surplus or misshapen tensor.
     """
-    expected = model.state_dict()
     used: set[str] = set()
     own = {}
     for key, wanted in expected.items():

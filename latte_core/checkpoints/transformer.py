@@ -20,7 +20,7 @@ from latte_core.errors import CheckpointError, ConfigError
 from latte_core.model import Latte, ModelConfig
 
 MAX_SHARD_BYTES = 15_000_000  # a size that source forges take without large-file storage
-# In original T2V files: the learned null caption of training, which no forward reads.
+# In original T2V files: the empty caption of training, which no forward pass reads.
 UNUSED_T2V = "caption_projection.y_embedding"
 
 
@@ -80,7 +80,7 @@ def build(config: ModelConfig, state: Mapping[str, Tensor], names: NameMap) -> L
     check_finite(state)
     with torch.device("meta"):
         model = Latte(config)
-    model.load_state_dict(to_own(state, names, model), assign=True)
+    model.load_state_dict(to_own(state, names, model.state_dict()), assign=True)
     return model.eval()
 
 

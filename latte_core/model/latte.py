@@ -189,7 +189,9 @@ def zero_init_temporal(model: Latte) -> None:
     """Make time attention and purely temporal blocks the identity, in place.
 
     An image model then carries over: at first each frame is what the space blocks make of it.
-    Zeroed are the output layers of time attention, and of the MLP in blocks that attend time alone.
+    Zeroed are the output layers of time attention, and of the MLP in blocks that attend time alone;
+    where such a block makes its own gates (adaln_zero), the gates alone, because zero gates before
+    zero layers would let no gradient through.
     """
     for block in model.blocks:
         assert isinstance(block, Block)
@@ -198,6 +200,8 @@ def zero_init_temporal(model: Latte) -> None:
         time = block.attn["time"]
         assert isinstance(time, SelfAttention)
         layers = [time.proj, block.mlp.fc2] if block.spec.axes == ("time",) else [time.proj]
+        if block.spec.axes == ("time",) and isinstance(block.modulation, AdaLNZero):
+            layers = [block.modulation.linear]
         for layer in layers:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
