@@ -7,9 +7,9 @@ a run that was killed goes on with bit-equal losses.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,8 +24,12 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from latte_core.errors import ConfigError, NonFiniteError
+from latte_core.training.average import Average, ShardedAverage, averaged, share_frozen
+from latte_core.training.logbook import append_row, trim_rows
+from latte_core.training.parallel import make_accelerator
 
 log = logging.getLogger(__name__)
+LOG = "log.csv"
 
 
 class Task(Protocol):
@@ -59,7 +63,18 @@ class LoopConfig:
 
     `minutes` ends the run by the clock, and lets the learning rate follow it; without it the run
     has exactly `steps` steps. The rate rises over `warmup_steps`, stays, and falls linearly to
-    zero over the last `decay_share` of the run.
+    zero over the last `decay_share` of the run. Adam's rates of forgetting are 0.9 and `beta2`;
+    `weight_decay` is AdamW's.
+
+    The gradient's norm is held to `clip_norm` from step `clip_after` on. An update is made of
+    `accumulate` batches of every process. The average of the weights forgets by `ema_decay`, at
+    first faster with `ema_warmup`. `precision` bf16 computes in bfloat16 and keeps weights in
+    float32. `strategy` says how several processes share the work: `ddp` gives each the whole
+    model, `fsdp2` a share of its weights. `seed` draws weights, noise and order of the data;
+    `workers` processes prepare batches.
+
+    Every `log_every` steps a line goes to the log, every `save_every` the state to disk, every
+    `picture_every` a sheet of samples.
     """
 
     steps: int = 1000
@@ -70,10 +85,13 @@ class LoopConfig:
     weight_decay: float = 0.0
     beta2: float = 0.99
     clip_norm: float = 1.0
+    clip_after: int = 0
     accumulate: int = 1
     ema_decay: float = 0.999
+    ema_warmup: bool = True
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
     compile: bool = False
     seed: int = 0
     workers: int = 1
@@ -86,6 +104,8 @@ class LoopConfig:
         for name in ("steps", "accumulate", "log_every", "save_every", "picture_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.clip_after < 0 or self.clip_norm <= 0 or self.workers < 0:
+            raise ConfigError("clip_after and workers must be 0 or more, clip_norm above 0.")
         if not 0 <= self.decay_share <= 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("decay_share must lie in 0..1 and ema_decay in 0..1 (1 excluded).")
 
@@ -96,23 +116,6 @@ def learning_rate_factor(config: LoopConfig, step: int, share: float) -> float:
     if config.decay_share == 0:
         return warm
     return warm * min(1.0, max(0.0, (1 - share) / config.decay_share))
-
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """Wrap a copy of the model that follows it as an exponential moving average.
-
-    Early averages forget faster, so that the random start does not linger:
-    the decay at update n is min(decay, (1 + n) / (10 + n)).
-    """
-
-    def update(average: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = float(count)
-        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=False)
 
 
 @dataclass
@@ -135,7 +138,7 @@ class Progress:
 class Trainer:
     """Train a task into a folder: `state/` to resume, `log.csv`, `sheet-*.png`.
 
-    Raises NonFiniteError as soon as a loss is not a number.
+    Raises NonFiniteError as soon as a loss or gradient is NaN or infinite, before it is used.
     """
 
     task: Task
@@ -145,19 +148,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Prepare model, optimiser and average on their device."""
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-        from accelerate.state import AcceleratorState
-
         c = self.config
-        if AcceleratorState._shared_state:
-            # One state per process, which refuses another precision; an earlier stage is done.
-            AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            cpu=c.device == "cpu" or not torch.cuda.is_available(),
-            mixed_precision="bf16" if c.precision == "bf16" else "no",
-            gradient_accumulation_steps=c.accumulate,
-            # A batch of stills leaves the time blocks without a gradient.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        self.accelerator = make_accelerator(
+            c.device == "cpu", c.precision, c.accumulate, c.strategy
         )
         model = self.task.model
         optimizer = torch.optim.AdamW(
@@ -166,10 +159,20 @@ class Trainer:
             betas=(0.9, c.beta2),
             weight_decay=c.weight_decay,
         )
-        self.average = averaged(model, c.ema_decay).to(self.accelerator.device)
+        average = averaged(model, c.ema_decay, c.ema_warmup)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.average = self._average(average)
         self.accelerator.register_for_checkpointing(self.average, self.progress)
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _average(self, average: AveragedModel) -> Average:
+        """Put the average where the weights are, sharded as they are."""
+        c, model = self.config, self.accelerator.unwrap_model(self.model)
+        if c.strategy == "fsdp2":
+            return ShardedAverage(average.module, model, c.ema_decay, c.ema_warmup)
+        average = average.to(self.accelerator.device)
+        share_frozen(average.module, model)
+        return average
 
     def resume(self) -> bool:
         """Go on from the folder's saved state, if there is one."""
@@ -180,6 +183,8 @@ class Trainer:
         if not old.is_dir():
             return False
         self.accelerator.load_state(str(old))
+        if self.accelerator.is_main_process:
+            self._trim_log()
         log.info("resumed at step %d", self.progress.step)
         return True
 
@@ -209,7 +214,7 @@ class Trainer:
         while not self._is_over():
             window.append(self._step(step_model, batches))
             self.progress.step += 1
-            self.progress.seconds = time.monotonic() - start
+            self.progress.seconds = self._agree(time.monotonic() - start)
             if self.progress.step % c.log_every == 0 or self._is_over():
                 self._report(window)
                 window = []
@@ -218,6 +223,15 @@ class Trainer:
             if self.progress.step % c.save_every == 0 or self._is_over():
                 self.save()
         return self.average.module
+
+    def _agree(self, seconds: float) -> float:
+        """The first process's clock, where the clock ends the run: all have to stop together."""
+        if self.config.minutes is None or self.accelerator.num_processes == 1:
+            return seconds
+        from accelerate.utils import broadcast
+
+        clock: Any = broadcast(torch.tensor([seconds], device=self.accelerator.device))
+        return float(clock[0])
 
     def _share(self) -> float:
         c = self.config
@@ -239,13 +253,14 @@ class Trainer:
             sampler=numbers,
             num_workers=self.config.workers,
             prefetch_factor=4 if self.config.workers else None,
+            generator=torch.Generator(),  # else it draws from the model's own, once per sitting
         )
         yield from loader
 
     def _step(self, model: nn.Module, batches: Iterator[Any]) -> dict[str, float]:
-        """Make one update of the weights from `accumulate` batches."""
+        """Make one update of the weights from `accumulate` batches; returns their mean figures."""
         c = self.config
-        figures: dict[str, float] = {}
+        parts: list[dict[str, float]] = []
         factor = learning_rate_factor(c, self.progress.step, self._share())
         for group in self.optimizer.param_groups:
             group["lr"] = c.learning_rate * factor
@@ -253,19 +268,33 @@ class Trainer:
             batch = _to_device(next(batches), self.accelerator.device)
             with self.accelerator.accumulate(self.model):
                 loss, figures = self.task.loss(model, batch, self._generator(part))
+                parts.append({**figures, "loss": self._finite("loss", loss)})
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), c.clip_norm)
+                    parts[-1]["grad_norm"] = self._finite("gradient", self._clip())
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        figures["loss"] = float(loss.detach())
-        if not figures["loss"] == figures["loss"]:
-            raise NonFiniteError(
-                f"The loss is NaN at step {self.progress.step}. Lower the learning rate "
-                f"({c.learning_rate}) or train in fp32, and resume from the last state."
-            )
         self.average.update_parameters(self.accelerator.unwrap_model(self.model))
-        return figures
+        means = {k: sum(p[k] for p in parts) / len(parts) for k in parts[0] if k != "grad_norm"}
+        return {**means, "grad_norm": parts[-1]["grad_norm"]}
+
+    def _clip(self) -> Tensor:
+        """Limit the gradient's norm from step `clip_after` on; returns the norm before."""
+        c = self.config
+        limit = c.clip_norm if self.progress.step >= c.clip_after else math.inf
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of shards
+
+    def _finite(self, name: str, value: Tensor) -> float:
+        """The value, before it can spoil a weight. Raises NonFiniteError for NaN and infinity."""
+        number = float(value.detach())
+        if not math.isfinite(number):
+            raise NonFiniteError(
+                f"The {name} is {'NaN' if math.isnan(number) else 'infinite'} at step "
+                f"{self.progress.step}. Lower the learning rate ({self.config.learning_rate}) or "
+                "train in fp32, and resume from the last state."
+            )
+        return number
 
     def _generator(self, part: int) -> torch.Generator:
         """Noise of this step, part and process: the same after a restart."""
@@ -274,28 +303,30 @@ class Trainer:
         return torch.Generator().manual_seed(self.config.seed * 1_000_003 + number)
 
     def _report(self, window: list[dict[str, float]]) -> None:
-        """Write one line to log and CSV: means since the last one, rate, time left."""
+        """Write one line to log and CSV: means over steps and processes, rate, time left."""
+        names = list(window[-1])
+        rows = torch.tensor([[w[k] for k in names] for w in window], dtype=torch.float64)
+        reduced: Any = self.accelerator.reduce(rows.mean(0).to(self.accelerator.device), "mean")
         if not self.accelerator.is_main_process:
             return
-        p = self.progress
-        means = {k: sum(w[k] for w in window) / len(window) for k in window[-1]}
+        p, means = self.progress, dict(zip(names, reduced.tolist(), strict=True))
         left = p.seconds * (1 / max(self._share(), 1e-9) - 1) / 60
         text = "  ".join(f"{k} {v:.4f}" for k, v in means.items())
         log.info("step %d  %s  %.2f steps/s  %.1f min left", p.step, text, p.step / p.seconds, left)
-        row = {"step": p.step, "minutes": round(p.seconds / 60, 3), **means}
-        path = self.folder / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(
+            self.folder / LOG, {"step": p.step, "minutes": round(p.seconds / 60, 3), **means}
+        )
+
+    def _trim_log(self) -> None:
+        """Take away lines of steps that were made after the state was saved: they come again."""
+        trim_rows(self.folder / LOG, self.progress.step)
 
     def _draw(self) -> None:
+        average = self.average.module  # gathered by all processes if it is sharded
         if self.accelerator.is_main_process:
-            self.average.module.eval()
+            average.to(self.accelerator.device).eval()
             with torch.no_grad():
-                sheet = self.task.picture(self.average.module)
+                sheet = self.task.picture(average)
             sheet.save(self.folder / f"sheet-{self.progress.step:07d}.png")
         self.accelerator.wait_for_everyone()
 

@@ -7,18 +7,15 @@ that the space blocks know the world before the time blocks learn how it moves.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
 from latte_core.components.text_encoder import TextEncoder
@@ -28,6 +25,12 @@ from latte_core.data.latents import LatentClips
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.model import Latte
 from latte_core.training.loop import Losses
+from latte_core.training.sampling import (
+    attention_kernels,
+    diffusion_losses,
+    lay_out,
+    sample_ddim,
+)
 
 Batch = dict[str, Tensor]
 
@@ -75,23 +78,25 @@ class ClipBatches(Dataset):
         return stills
 
     def _tokens(self, captions: list[str], rng: np.random.Generator) -> Batch:
-        """Tokenise; a dropped caption becomes the empty prompt laid out to the same length.
-
-        That is what sampling uses: the empty prompt's end token, then padding rows, as many as
-        the prompt has tokens.
-        """
-        ids, mask = self.text_encoder.tokenize(captions, self.length)
-        reads = mask.clone()
-        empty_ids, empty_mask = self.text_encoder.tokenize([""], self.length)
+        """Token ids, masks and what counts, P of each a sample."""
         dropped = torch.from_numpy(rng.random(len(captions)) < self.drop)
-        ids[dropped], mask[dropped] = empty_ids, empty_mask
+        tokens = tokenize_captions(self.text_encoder, captions, self.length, dropped)
         prompts = 1 + self.images if self.clips else 1
-        shape = (-1, prompts, self.length)
-        return {
-            "ids": ids.reshape(shape),
-            "mask": mask.reshape(shape),
-            "reads": reads.reshape(shape),
-        }
+        return {name: value.unflatten(0, (-1, prompts)) for name, value in tokens.items()}
+
+
+def tokenize_captions(
+    text_encoder: TextEncoder, captions: list[str], length: int, dropped: Tensor
+) -> Batch:
+    """Token ids and masks (N, L) of captions; `reads` (N, L) says which positions count.
+
+    Where `dropped` (N,) holds, the ids are those of the empty prompt, laid out to the caption's
+    length: its end token, then as many padding rows as the caption has tokens.
+    """
+    ids, mask = text_encoder.tokenize(captions, length)
+    reads = mask.clone()
+    ids[dropped], mask[dropped] = text_encoder.tokenize([""], length)
+    return {"ids": ids, "mask": mask, "reads": reads}
 
 
 class TextToVideo(nn.Module):
@@ -116,9 +121,7 @@ class TextToVideo(nn.Module):
 class TextToVideoTask:
     """Train `TextToVideo` with the paper's loss.
 
-    `attention` is "math" where fused kernels are slow on short sequences (CPU), else "auto".
-    `timesteps` is "uniform" as in the paper, or "middle": half of them drawn towards the middle
-    of the chain, where the picture's content is decided.
+    For `attention` and `timesteps` see `latte_core.training.sampling`.
     """
 
     model: TextToVideo
@@ -133,29 +136,15 @@ class TextToVideoTask:
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Mean squared error plus variational bound, over clips and stills alike."""
-        x0 = batch["latents"]
-        device = x0.device
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        steps = self._draw_timesteps(len(x0), generator).to(device)
-        noisy = self.objective.add_noise(x0, noise, steps)
         num_images = self.batches.images if self.batches.clips else 1
-        with self._kernels():
-            output = model(noisy, steps, batch, num_images)
-        terms = self.objective(output, x0, noise, steps)
-        figures = {"mse": float(terms.mse.detach().mean()), "vb": float(terms.vb.detach().mean())}
-        return terms.total, figures
 
-    def _draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """Timesteps (B,) in 0..999."""
-        share = torch.rand(count, generator=generator)
-        if self.timesteps == "middle":
-            normal = torch.sigmoid(torch.randn(count, generator=generator))
-            share = torch.where(torch.rand(count, generator=generator) < 0.5, normal, share)
-        return (share * 1000).long().clamp(max=999)
+        def forward(noisy: Tensor, steps: Tensor) -> Tensor:
+            with attention_kernels(self.attention):
+                return model(noisy, steps, batch, num_images)
 
-    def _kernels(self) -> Any:
-        backends = [SDPBackend.MATH] if self.attention == "math" else _ALL_BACKENDS
-        return sdpa_kernel(backends)
+        return diffusion_losses(
+            self.objective, batch["latents"], self.timesteps, generator, forward
+        )
 
     def picture(self, model: nn.Module) -> Image.Image:
         """Six frames of each fixed prompt's clip (or one still), a row each, two columns."""
@@ -163,20 +152,7 @@ class TextToVideoTask:
         clips = sample_clips(model, self, list(self.prompts), frames)
         shown = [clip[:: 3 if frames > 1 else 1] for clip in clips]
         rows = [np.concatenate(list(clip), axis=1) for clip in shown]
-        columns = 2 if frames > 1 else 8
-        rows += [np.zeros_like(rows[0])] * (-len(rows) % columns)
-        per = math.ceil(len(rows) / columns)
-        grid = [np.concatenate(rows[i * per : (i + 1) * per]) for i in range(columns)]
-        sheet = Image.fromarray(np.concatenate(grid, axis=1))
-        return sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.NEAREST)
-
-
-_ALL_BACKENDS = [
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.MATH,
-]
+        return lay_out(rows, 2 if frames > 1 else 8, scale=2)
 
 
 @torch.no_grad()
@@ -185,8 +161,7 @@ def sample_clips(
 ) -> list[np.ndarray]:
     """Draw one clip (or still) per prompt with DDIM on evenly spaced steps, for looking at.
 
-    Returns uint8 (F, H, W, 3) each. The engine samples better and in more ways; this is what the
-    trainer can do without it.
+    Returns uint8 (F, H, W, 3) each.
     """
     size = task.batches.source.latents.shape[-2:]
     generator = torch.Generator().manual_seed(7)
@@ -200,23 +175,11 @@ def sample_clips(
     }
     device = next(model.parameters()).device
     both = {name: value.to(device) for name, value in both.items()}
-    x = x.to(device)
-    grid = torch.linspace(999, 0, steps + 1).round().long().to(device)
-    for now, then in pairwise(grid):
-        t = now.expand(2 * len(prompts))
-        output = model(torch.cat([x, x]), t, both, int(frames == 1))[:, :4]
+
+    def predict(x: Tensor, time: Tensor) -> Tensor:
+        output = model(torch.cat([x, x]), time.repeat(2), both, int(frames == 1))[:, :4]
         plain, told = output.chunk(2)
-        guided = plain + task.guidance_scale * (told - plain)
-        x0 = task.objective.predict_x0(guided, x, now.expand(len(prompts)))
-        noise = _noise_of(task.objective, x, x0, now)
-        x = task.objective.add_noise(x0, noise, then.expand(len(prompts))) if then > 0 else x0
-    return [decode_frames(task.vae, clip.transpose(0, 1)) for clip in x]
+        return plain + task.guidance_scale * (told - plain)
 
-
-def _noise_of(objective: DiffusionLoss, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
-    """The noise that makes x out of x0 at a step."""
-    one = step.expand(len(x))
-    zeros = torch.zeros_like(x)
-    signal = objective.add_noise(x0, zeros, one)
-    spread = objective.add_noise(zeros, torch.ones_like(x), one)
-    return (x - signal) / spread
+    latents = sample_ddim(predict, x.to(device), task.objective, steps)
+    return [decode_frames(task.vae, clip.transpose(0, 1)) for clip in latents]

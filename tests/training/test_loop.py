@@ -13,7 +13,8 @@ import torch
 from tiny_training import LineTask, Points
 
 from latte_core.errors import ConfigError, NonFiniteError
-from latte_core.training.loop import LoopConfig, Trainer, averaged, learning_rate_factor
+from latte_core.training.average import averaged
+from latte_core.training.loop import LoopConfig, Trainer, learning_rate_factor
 
 HERE = Path(__file__).parent
 
@@ -176,14 +177,76 @@ def test_training_fits_the_line(tmp_path):
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_loss_that_is_no_number_stops_the_run(tmp_path):
-    trainer = Trainer(LineTask(spoil_at=5), config(), tmp_path)
-    with pytest.raises(NonFiniteError, match=r"NaN at step 4\. Lower the learning rate \(0.05\)"):
+@pytest.mark.parametrize(("spoilt", "word"), [(math.nan, "NaN"), (math.inf, "infinite")])
+def test_loss_that_is_no_number_stops_the_run_before_it_is_used(tmp_path, spoilt, word):
+    trainer = Trainer(LineTask(spoil_at=5, spoil_with=spoilt), config(), tmp_path)
+    told = rf"loss is {word} at step 4\. Lower the learning rate \(0.05\)"
+    with pytest.raises(NonFiniteError, match=told):
         trainer.run()
+    assert all(torch.isfinite(p).all() for p in trainer.task.model.parameters())
     again = Trainer(LineTask(), config(), tmp_path)
     assert again.resume()
     again.run()
     assert all(torch.isfinite(p).all() for p in again.task.model.parameters())
+
+
+def test_gradient_that_is_no_number_stops_the_run(tmp_path):
+    task = LineTask()
+    task.model[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(NonFiniteError, match=r"gradient is (NaN|infinite) at step 0"):
+        Trainer(task, config(), tmp_path).run()
+    assert torch.equal(task.model[0].weight, LineTask().model[0].weight)
+
+
+def test_gradient_is_held_from_the_step_that_is_asked_for(tmp_path):
+    """SGD-like check through Adam's first moment: (1 - 0.9) times the gradient it was given."""
+
+    def first_moment(**changes):
+        task = LineTask()
+        trainer = Trainer(task, config(steps=1, **changes), tmp_path / str(changes))
+        trainer.run()
+        norms = [state["exp_avg"].norm() for state in trainer.optimizer.state.values()]
+        return float(torch.stack(norms).norm()) / 0.1, float(rows(trainer.folder)[0]["grad_norm"])
+
+    norm, logged = first_moment(clip_norm=1e9)
+    assert norm == pytest.approx(logged, rel=1e-4)
+    assert first_moment(clip_norm=norm / 2) == pytest.approx((norm / 2, norm), rel=1e-3)
+    assert first_moment(clip_norm=norm / 2, clip_after=1)[0] == pytest.approx(norm, rel=1e-4)
+
+
+def test_average_without_warmup_starts_from_the_first_weights(tmp_path):
+    task = LineTask()
+    first = task.model[0].weight.detach().clone()
+    trainer = Trainer(task, config(steps=1, ema_decay=0.75, ema_warmup=False), tmp_path)
+    average = trainer.run()
+    expected = 0.75 * first + 0.25 * task.model[0].weight.detach()
+    torch.testing.assert_close(average[0].weight.detach(), expected)
+
+
+def test_log_shows_the_mean_over_accumulated_batches(tmp_path):
+    small = LineTask(batches=Points(4))
+    Trainer(small, config(accumulate=2, steps=1), tmp_path / "small").run()
+    Trainer(LineTask(batches=Points(8)), config(steps=1), tmp_path / "large").run()
+    losses = [float(rows(tmp_path / name)[0]["loss"]) for name in ("small", "large")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_resumed_run_cuts_its_log_back(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(LineTask(fail_at=5), config(), tmp_path).run()
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("6,0.1,0.")  # cut off by a kill
+    again = Trainer(LineTask(), config(), tmp_path)
+    again.resume()
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3"]
+    again.run()
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_log_of_an_older_version_keeps_its_columns(tmp_path):
+    (tmp_path / "log.csv").write_text("step,minutes,loss\n")
+    Trainer(LineTask(), config(steps=1), tmp_path).run()
+    assert set(rows(tmp_path)[0]) == {"step", "minutes", "loss"}
 
 
 def test_clock_ends_the_run(tmp_path):
@@ -202,7 +265,7 @@ def test_sheets_and_figures_are_written(tmp_path):
         "sheet-0000006.png",
     ]
     assert [row["step"] for row in rows(tmp_path)] == ["4", "6"]
-    assert set(rows(tmp_path)[0]) == {"step", "minutes", "error", "loss"}
+    assert set(rows(tmp_path)[0]) == {"step", "minutes", "error", "loss", "grad_norm"}
 
 
 def test_stages_of_other_precision_follow_each_other(tmp_path):

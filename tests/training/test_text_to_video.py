@@ -130,21 +130,6 @@ def test_share_of_dropped_captions(source):
     assert 0.14 < float(ends.float().mean()) < 0.26  # 600 draws
 
 
-def test_timesteps_cover_the_chain():
-    task = make_task(LatentClips(torch.zeros(1, 4, 16, 4, 4), ()), 0, 1)
-    draw = torch.Generator().manual_seed(0)
-    middle = task._draw_timesteps(4000, draw)
-    task.timesteps = "uniform"
-    uniform = task._draw_timesteps(4000, draw)
-    for steps in (middle, uniform):
-        assert 0 <= int(steps.min()) < 20
-        assert 980 < int(steps.max()) <= 999
-    inner = [float(((s > 250) & (s < 750)).float().mean()) for s in (middle, uniform)]
-    assert inner[1] == pytest.approx(0.5, abs=0.03)
-    # logistic normal: P(|z| < ln 3) = 0.728, mixed half and half with 0.5
-    assert inner[0] == pytest.approx(0.614, abs=0.03)
-
-
 def fixed_loss(task):
     """The loss on fixed batches with fixed noise."""
     task.model.eval()

@@ -84,7 +84,7 @@ class LineTask:
     """Fit a line to points; `noise` blurs the input, drawn from the step's own generator.
 
     `seen` is the weight before each loss; `fail_at` raises when that many losses were asked for;
-    `spoil_at` makes that loss a NaN.
+    `spoil_at` multiplies that loss with `spoil_with`.
     """
 
     seed: int = 0
@@ -92,6 +92,7 @@ class LineTask:
     batches: Points = field(default_factory=Points)
     fail_at: int | None = None
     spoil_at: int | None = None
+    spoil_with: float = float("nan")
     seen: list = field(default_factory=list)
 
     def __post_init__(self):
@@ -105,7 +106,7 @@ class LineTask:
         x = batch["x"] + self.noise * torch.randn(batch["x"].shape, generator=generator)
         loss = (model(x)[:, 0] - batch["y"]).square().mean()
         if len(self.seen) == self.spoil_at:
-            loss = loss * float("nan")
+            loss = loss * self.spoil_with
         return loss, {"error": float(loss.detach().sqrt())}
 
     def picture(self, model):

@@ -1,0 +1,71 @@
+"""One process, several with whole copies of the model (DDP), or several with shards (FSDP2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from latte_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Strategy = Literal["ddp", "fsdp2"]
+WRAPPED = ["Block"]  # the class whose weights are gathered and freed together under FSDP2
+
+
+def make_accelerator(
+    cpu: bool, precision: Literal["fp32", "bf16"], accumulate: int, strategy: Strategy
+) -> Accelerator:
+    """The accelerator of a run. Raises ConfigError for fsdp2 on one process."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    if AcceleratorState._shared_state:
+        # One state per process, which refuses another precision; an earlier stage is done.
+        AcceleratorState._reset_state()
+    plugin = _fsdp2_plugin() if strategy == "fsdp2" else None
+    accelerator = Accelerator(
+        cpu=cpu or not torch.cuda.is_available(),
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        gradient_accumulation_steps=accumulate,
+        fsdp_plugin=plugin,
+        # A batch of stills leaves the time blocks without a gradient.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if plugin is not None:
+        if accelerator.num_processes < 2:
+            raise ConfigError(
+                "strategy is 'fsdp2', which shards the model over several processes, and this is "
+                "one: start it with torchrun --nproc_per_node 2 or more, or take 'ddp'."
+            )
+        _shard_on_cpu(accelerator, plugin)
+    return accelerator
+
+
+def _fsdp2_plugin() -> Any:
+    """How accelerate shards: block by block, checkpoints in shards."""
+    from accelerate import FullyShardedDataParallelPlugin
+
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=WRAPPED,
+        cpu_ram_efficient_loading=False,
+        state_dict_type="SHARDED_STATE_DICT",
+    )
+
+
+def _shard_on_cpu(accelerator: Accelerator, plugin: Any) -> None:
+    """Accelerate leaves processes on CPUs to DDP; its FSDP2 code runs on them when told to."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    if accelerator.device.type != "cpu":
+        return
+    accelerator.state.distributed_type = DistributedType.FSDP
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    if accelerator.mixed_precision != "no":
+        plugin.set_mixed_precision(accelerator.mixed_precision)
+    accelerator.state.fsdp_plugin = plugin

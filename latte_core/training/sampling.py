@@ -1,0 +1,99 @@
+"""What tasks on the diffusion chain share: timesteps, attention kernels, samples to look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.training.loop import Losses
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+_ALL_BACKENDS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.MATH,
+]
+
+
+def draw_timesteps(
+    kind: Literal["uniform", "middle"], count: int, generator: torch.Generator
+) -> Tensor:
+    """Timesteps (B,) in 0..999.
+
+    "uniform" as in the paper, or "middle": half of them drawn towards the middle of the chain,
+    where the picture's content is decided.
+    """
+    share = torch.rand(count, generator=generator)
+    if kind == "middle":
+        normal = torch.sigmoid(torch.randn(count, generator=generator))
+        share = torch.where(torch.rand(count, generator=generator) < 0.5, normal, share)
+    return (share * 1000).long().clamp(max=999)
+
+
+def attention_kernels(attention: Literal["auto", "math"]) -> AbstractContextManager[None]:
+    """Let torch choose kernels, or take "math" where fused ones are slow on short sequences."""
+    return sdpa_kernel([SDPBackend.MATH] if attention == "math" else _ALL_BACKENDS)
+
+
+def diffusion_losses(
+    objective: DiffusionLoss,
+    x0: Tensor,
+    timesteps: Literal["uniform", "middle"],
+    generator: torch.Generator,
+    forward: Predict,
+) -> Losses:
+    """Noise x0 (B, C, F, h, w), let `forward` denoise it, and compare: loss and its two terms."""
+    noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+    steps = draw_timesteps(timesteps, len(x0), generator).to(x0.device)
+    terms = objective(forward(objective.add_noise(x0, noise, steps), steps), x0, noise, steps)
+    figures = {"mse": float(terms.mse.detach().mean()), "vb": float(terms.vb.detach().mean())}
+    return terms.total, figures
+
+
+@torch.no_grad()
+def sample_ddim(predict: Predict, noise: Tensor, objective: DiffusionLoss, steps: int) -> Tensor:
+    """Latents (B, C, F, h, w) from noise of that shape, by DDIM on evenly spaced steps.
+
+    `predict` maps latents and timesteps (B,) to the guided prediction (B, C, F, h, w). The engine
+    samples better and in more ways; this is what the trainer can do without it.
+    """
+    x = noise
+    grid = torch.linspace(999, 0, steps + 1).round().long().to(x.device)
+    for now, then in pairwise(grid):
+        time = now.expand(len(x))
+        x0 = objective.predict_x0(predict(x, time), x, time)
+        spread = _noise_of(objective, x, x0, now)
+        x = objective.add_noise(x0, spread, then.expand(len(x))) if then > 0 else x0
+    return x
+
+
+def _noise_of(objective: DiffusionLoss, x: Tensor, x0: Tensor, step: Tensor) -> Tensor:
+    """The noise that makes x out of x0 at a step."""
+    one = step.expand(len(x))
+    zeros = torch.zeros_like(x)
+    signal = objective.add_noise(x0, zeros, one)
+    spread = objective.add_noise(zeros, torch.ones_like(x), one)
+    return (x - signal) / spread
+
+
+def lay_out(rows: Sequence[NDArray[np.uint8]], columns: int, scale: int = 1) -> Image.Image:
+    """A sheet of pictures (H, W, 3) of one size in so many columns, filled column by column."""
+    cells = [*rows] + [np.zeros_like(rows[0])] * (-len(rows) % columns)
+    per = math.ceil(len(cells) / columns)
+    grid = [np.concatenate(cells[i * per : (i + 1) * per]) for i in range(columns)]
+    sheet = Image.fromarray(np.concatenate(grid, axis=1))
+    size = (sheet.width * scale, sheet.height * scale)
+    return sheet.resize(size, Image.Resampling.NEAREST)

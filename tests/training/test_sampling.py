@@ -1,0 +1,47 @@
+"""What tasks share: timesteps, DDIM samples, sheets."""
+
+import numpy as np
+import pytest
+import torch
+
+from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.training.sampling import draw_timesteps, lay_out, sample_ddim
+
+
+def test_timesteps_cover_the_chain():
+    draw = torch.Generator().manual_seed(0)
+    middle, uniform = (draw_timesteps(kind, 4000, draw) for kind in ("middle", "uniform"))
+    for steps in (middle, uniform):
+        assert 0 <= int(steps.min()) < 20
+        assert 980 < int(steps.max()) <= 999
+    inner = [float(((s > 250) & (s < 750)).float().mean()) for s in (middle, uniform)]
+    assert inner[1] == pytest.approx(0.5, abs=0.03)
+    # logistic normal: P(|z| < ln 3) = 0.728, mixed half and half with 0.5
+    assert inner[0] == pytest.approx(0.614, abs=0.03)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_ddim_finds_the_clip_that_the_prediction_points_at(prediction):
+    """A perfect prediction leads from any noise to the one clip that there is."""
+    objective = DiffusionLoss(prediction)
+    clip = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    start = torch.randn(2, 4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+
+    def perfect(x, time):
+        zeros = torch.zeros_like(x)
+        signal = objective.add_noise(torch.ones_like(x), zeros, time)
+        spread = objective.add_noise(zeros, torch.ones_like(x), time)
+        noise = (x - signal * clip) / spread
+        return noise if prediction == "epsilon" else signal * noise - spread * clip
+
+    torch.testing.assert_close(sample_ddim(perfect, start, objective, 4), clip, rtol=0, atol=2e-3)
+    away = sample_ddim(lambda x, time: perfect(x, time) + 0.5, start, objective, 4)
+    assert not torch.allclose(away, clip, atol=0.1)
+
+
+def test_sheet_is_filled_column_by_column():
+    cells = [np.full((2, 3, 3), 10 * n, np.uint8) for n in range(1, 4)]
+    sheet = np.asarray(lay_out(cells, 2))
+    assert sheet.shape == (4, 6, 3)
+    assert [int(sheet[y, x, 0]) for x in (0, 3) for y in (0, 2)] == [10, 20, 30, 0]
+    assert lay_out(cells, 2, scale=2).size == (12, 8)
