@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
+from collections.abc import Callable
 from urllib.parse import unquote_plus
 
 _DOMAIN = r"[a-zA-Z0-9.\-]+[.](?:com|co|ru|net|org|edu|gov|it)[\w/-]*\b\/?(?!@)"
@@ -79,6 +81,20 @@ _MANY_JOINERS = 3
 def clean_prompt(text: str) -> str:
     """Clean a prompt the way the stock Latte pipeline does: the cleaning pass, two times."""
     return _clean_once(_clean_once(text))
+
+
+def simplify_prompt(text: str, unknown_words: Callable[[str], list[str]]) -> str:
+    """Prepare a prompt for a closed vocabulary: lower case, without marks that it lacks.
+
+    Such a mark becomes space, so that "up." is "up", and the Russian letter yo becomes ye, as in
+    the vocabulary. `unknown_words` says which words of a text the vocabulary does not hold.
+    """
+    yo, ye = "\N{CYRILLIC SMALL LETTER IO}", "\N{CYRILLIC SMALL LETTER IE}"
+    text = text.lower().replace(yo, ye)
+    for mark in {sign for sign in text if unicodedata.category(sign).startswith("P")}:
+        if unknown_words(mark):
+            text = text.replace(mark, " ")
+    return " ".join(text.split())
 
 
 def _clean_once(text: str) -> str:

@@ -165,7 +165,8 @@ def _keep_split(found: Found, source: VideoSource, videos: Path, lists: Path | N
     def row_of(key: str) -> str:
         return key.removeprefix(prefix).lower()
 
-    here = {row_of(one.key) for one in (*found.candidates, *found.problems)}
+    here = {row_of(one.key) for one in found.candidates}
+    here |= {row_of(one.key) for one in found.problems}
     found.candidates = [one for one in found.candidates if row_of(one.key) in listed]
     found.problems = [one for one in found.problems if row_of(one.key) in listed]
     for row in sorted(listed.keys() - here):

@@ -124,8 +124,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         ) as container:
             streams = [s for s in container.streams.video if not _is_cover(s)]
             if not streams:
-                kinds = sorted({s.type for s in container.streams}) or ["nothing"]
-                raise DataError(f"it holds no video, only {' and '.join(kinds)}")
+                kinds = " and ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise DataError(f"it holds no video, only {kinds}")
             streams[0].codec_context.thread_count = 1  # a loader's workers share the cores already
             yield container, streams[0]
     except (OSError, av.FFmpegError) as error:

@@ -22,6 +22,7 @@ from latte_core.data.pictures import FrameFolder, probe_frames
 from latte_core.data.source import VideoSource
 from latte_core.data.video_file import VideoFile, probe_video
 from latte_core.data.walk import Candidate, Problem
+from latte_core.data.windows import draw_caption
 from latte_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class VideoSet:
         item, source = self.items[index], self.source
         numbers = source.windowing.draw(item.file.length, source.num_frames, source.stride, rng)
         mirrored = rng.random() < source.mirrored
-        caption = draw_caption(item.captions, rng)
+        caption = _one_of(item.captions, draw_caption(len(item.captions), rng))
         frames = self.read_frames(index, numbers)
         return Clip(frames[:, :, ::-1] if mirrored else frames, item.label, caption, item.key)
 
@@ -97,7 +98,7 @@ class VideoSet:
         """
         item = self.items[index]
         number = rng.integers(item.file.length, size=1)
-        caption = draw_caption(item.captions, rng)
+        caption = _one_of(item.captions, draw_caption(len(item.captions), rng))
         return Clip(self.read_frames(index, number), item.label, caption, item.key)
 
     def read_frames(self, index: int, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -109,10 +110,8 @@ class VideoSet:
             raise DataError(f"{item.key}: {error}. Remove or replace it.") from error
 
 
-def draw_caption(captions: tuple[str, ...], rng: np.random.Generator) -> str | None:
-    """One of a clip's captions; the generator moves on alike however many there are."""
-    choice = rng.random()
-    return captions[int(choice * len(captions))] if captions else None
+def _one_of(captions: tuple[str, ...], choice: int | None) -> str | None:
+    return None if choice is None else captions[choice]
 
 
 def open_source(source: VideoSource, on_progress: OnProgress | None = None) -> VideoSet:

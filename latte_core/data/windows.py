@@ -60,6 +60,12 @@ class Windowing:
         return self.frames(length, start, num_frames, stride)
 
 
+def draw_caption(count: int, rng: np.random.Generator) -> int | None:
+    """One of a clip's `count` captions; the generator moves on alike however many there are."""
+    choice = rng.random()
+    return int(choice * count) if count else None
+
+
 # Source: the data loaders of the code that came with arXiv 2401.03048, one for each set.
 WINDOWINGS = {
     "folder": Windowing(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder, clean_prompt
+from latte_core.components.prompt_cleaning import clean_prompt, simplify_prompt
+from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder
 from latte_core.components.vocabulary import Vocabulary
 from latte_core.diffusion.guidance import Conditions, pair_prompts
 from latte_core.engine.memory import MemoryPolicy
@@ -79,24 +79,14 @@ class PromptBook:
         return EncodedPrompt(conditions, tokens, tuple(words), nearest)
 
     def _prepared(self, field: str, text: str) -> str:
-        text = self._known_marks(text.lower()) if self._closed else clean_prompt(text)
+        known = self._text.unknown_words
+        text = simplify_prompt(text, known) if self._closed else clean_prompt(text)
         if tail := self._text.cut_text(text):
             raise RequestError(
                 field,
                 f"{field} is longer than {MAX_TOKENS} tokens: shorten it by about {tail[-60:]!r}.",
             )
         return text
-
-    def _known_marks(self, text: str) -> str:
-        """Punctuation that a closed vocabulary lacks becomes space, so that "up." is "up".
-
-        The Russian letter yo becomes ye, as in the vocabulary.
-        """
-        text = text.replace("\N{CYRILLIC SMALL LETTER IO}", "\N{CYRILLIC SMALL LETTER IE}")
-        for mark in {sign for sign in text if unicodedata.category(sign).startswith("P")}:
-            if self._text.unknown_words(mark):
-                text = text.replace(mark, " ")
-        return " ".join(text.split())
 
     def _recall(self, text: str) -> Tensor:
         self._known.move_to_end(text)
