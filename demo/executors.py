@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from demo.settings import Settings
 from demo.strings import Texts
-from latte_core import Cancelled, EngineBusyError, GenerationRequest, LatteError, Loading
+from latte_core import Cancelled, EngineBusyError, GenerationRequest, LatteError, Loading, Step
 
 if TYPE_CHECKING:
     from latte_core import EngineInfo
@@ -64,10 +64,12 @@ class Readiness:
 class Run:
     """One job of one visitor: `poll` its events, `cancel` it. Any thread may do either."""
 
-    def __init__(self, number: int, request: GenerationRequest, owner: str) -> None:
+    def __init__(self, number: int, request: GenerationRequest, owner: str, texts: Texts) -> None:
         self.number = number
         self.request = request
         self.owner = owner
+        self.texts = texts
+        self.eta_s: float | None = None
         self.replaced = False
         self.job: JobLike | None = None
         self.cancelled = threading.Event()
@@ -105,8 +107,13 @@ class Executor(Protocol):
         """How far the model is."""
         ...
 
-    def submit(self, request: GenerationRequest, owner: str = "") -> Run:
-        """Put a job in line. A page has one job at a time: its earlier one is cancelled."""
+    def submit(
+        self, request: GenerationRequest, owner: str = "", texts: Texts | None = None
+    ) -> Run:
+        """Put a job in line. A page has one job at a time: its earlier one is cancelled.
+
+        What goes wrong is said in the words of `texts`.
+        """
         ...
 
     def cancel(self, owner: str) -> None:
@@ -115,6 +122,10 @@ class Executor(Protocol):
 
     def place(self, run: Run) -> int:
         """How many jobs are before this one."""
+        ...
+
+    def eta_s(self, run: Run) -> float | None:
+        """Seconds that the job which runs before this one still needs, if it is known."""
         ...
 
 
@@ -140,14 +151,17 @@ class LocalExecutor:
         """How far the model is."""
         return self._readiness
 
-    def submit(self, request: GenerationRequest, owner: str = "") -> Run:
+    def submit(
+        self, request: GenerationRequest, owner: str = "", texts: Texts | None = None
+    ) -> Run:
         """Put a job in line. Raises EngineBusyError when the line is full."""
+        texts = texts or self._texts
         with self._lock:
             wanted = [run for run in self._runs if not run.cancelled.is_set()]
             own = [run for run in wanted if owner and run.owner == owner]
             if len(wanted) - len(own) > self._max_waiting:
-                raise EngineBusyError(self._texts("error.busy", waiting=self._max_waiting))
-            run = Run(next(self._numbers), request, owner)
+                raise EngineBusyError(texts("error.busy", waiting=self._max_waiting))
+            run = Run(next(self._numbers), request, owner, texts)
             self._runs.append(run)
         for earlier in own:
             earlier.replaced = True
@@ -169,6 +183,12 @@ class LocalExecutor:
         with self._lock:
             earlier = self._runs[: self._runs.index(run)] if run in self._runs else []
         return sum(not one.cancelled.is_set() for one in earlier)
+
+    def eta_s(self, run: Run) -> float | None:
+        """Seconds that the job which runs before this one still needs, if it is known."""
+        with self._lock:
+            first = self._runs[0] if self._runs else run
+        return None if first is run else first.eta_s
 
     def _load_engine(self) -> None:
         try:
@@ -193,12 +213,14 @@ class LocalExecutor:
         try:
             job = self._enter(run)
             for event in job.events():
+                if isinstance(event, Step):
+                    run.eta_s = event.eta_s
                 run.put(event)
         except LatteError as error:
             run.put(error)
         except BaseException:
             log.exception("Run %d failed.", run.number)
-            run.put(LatteError(self._texts("error.internal", code=f"run-{run.number}")))
+            run.put(LatteError(run.texts("error.internal", code=f"run-{run.number}")))
         finally:
             with self._lock:
                 self._runs.remove(run)
@@ -208,7 +230,7 @@ class LocalExecutor:
             if run.cancelled.wait(0.1):
                 raise Cancelled
         if self._engine is None:
-            raise LatteError(self._texts("error.model", message=self._readiness.failure))
+            raise LatteError(run.texts("error.model", message=self._readiness.failure))
         run.job = self._engine.submit(run.request)
         if run.cancelled.is_set():  # cancelled while it was handed over
             run.job.cancel()

@@ -28,7 +28,7 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 8
 
 GET_ROUTES = re.compile(
-    r"/(|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d+)?"
+    r"/(|[a-z]{2}|config|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/\d+)?"
     r"|(static|assets|svelte)/.+"
     r"|login_check|gradio_api/(info|app_id|startup-events|login_check|theme\.css|queue/data"
     r"|queue/status|heartbeat/[^/]+|file=.+|call/(v2/)?[a-z_]+/[^/]+))/?"

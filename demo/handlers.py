@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from demo.outputs import Outputs, Saved
 from demo.stage import Link, StageState
 from demo.story import Files, Story, failure
 from demo.strings import Texts
-from latte_core import Cancelled, Finished, GenerationRequest, LatteError
+from latte_core import Cancelled, Finished, GenerationRequest, LatteError, RequestError
 
 if TYPE_CHECKING:
     from latte_core import Generation
@@ -31,8 +32,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
+ETA_STEP_S = 5  # a waiting visitor is not told every second
 MAX_SEED = 2**32 - 1
 ApiResult = tuple[str | None, list[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A place in the queue; the job that runs needs `eta_s` more, if that is known."""
+
+    place: int
+    eta_s: float | None
 
 
 class Handlers:
@@ -49,9 +59,9 @@ class Handlers:
         `asked` maps fields of `GenerationRequest` to what stands in the page's fields.
         """
         try:
-            run = self._submit(GenerationRequest(**_from_page(asked)), owner)
+            run = self._submit(GenerationRequest(**_from_page(asked, self._conditioning())), owner)
         except LatteError as error:
-            yield failure(str(error)).to_json()
+            yield failure(self._say(error)).to_json()
             return
         for state, _ in self._follow(run):
             yield state.to_json()
@@ -101,7 +111,7 @@ class Handlers:
             request.check_conditioning(info.conditioning, info.classes)
         if request.seed is None:
             request = replace(request, seed=secrets.randbelow(MAX_SEED + 1))
-        return self._executor.submit(request, owner)
+        return self._executor.submit(request, owner, self.texts)
 
     def _follow(self, run: Run) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
         """The states of a job; the last one comes with its files, if it went well."""
@@ -125,7 +135,7 @@ class Handlers:
             if isinstance(event, StageState):
                 yield event, None
             elif isinstance(event, Finished):
-                yield story.saving(), None
+                yield story.saving(event.generation.memory_gib), None
                 saved = self._outputs.save(event.generation, run.request.mode)
                 files = self._describe(saved, event.generation)
                 done = story.finished(files, time.monotonic() - started)
@@ -135,7 +145,7 @@ class Handlers:
 
     def _events(self, run: Run, story: Story) -> Iterator[Any]:
         """The engine's events, and between them what the page says while nothing happens."""
-        shown: Readiness | int | None = None
+        shown: Readiness | Line | None = None
         begun = stopping = False
         event: Any = None
         while not isinstance(event, Finished):
@@ -152,19 +162,33 @@ class Handlers:
                 if isinstance(waits_for, Readiness):
                     yield story.loading(waits_for.loading)
                 elif waits_for is not None:
-                    yield story.queued(waits_for)
+                    yield story.queued(waits_for.place, waits_for.eta_s)
             if event is not None:
                 yield event
             elif begun and run.cancelled.is_set() and not stopping:
                 stopping = True
                 yield story.stopping()
 
-    def _waits_for(self, run: Run) -> Readiness | int | None:
+    def _waits_for(self, run: Run) -> Readiness | Line | None:
         """The model, a number of other jobs, or nothing."""
         readiness = self._executor.readiness()
         if not readiness.info:
             return readiness
-        return self._executor.place(run) or None
+        place = self._executor.place(run)
+        if not place:
+            return None
+        eta_s = self._executor.eta_s(run)
+        return Line(place, eta_s and math.ceil(eta_s / ETA_STEP_S) * ETA_STEP_S)
+
+    def _say(self, error: LatteError) -> str:
+        """The sentence of a mistake; the commonest one in the visitor's language."""
+        empty = isinstance(error, RequestError) and "prompt is empty" in str(error)
+        return self.texts("error.empty") if empty else str(error)
+
+    def _conditioning(self) -> str:
+        """What the model is told; a prompt, as long as it is not known."""
+        info = self._executor.readiness().info
+        return info.conditioning if info else "text"
 
     def _describe(self, saved: Saved, generation: Generation) -> Files:
         texts = self.texts
@@ -200,9 +224,18 @@ def _api_error(message: str) -> gr.Error:
     return gr.Error(html.escape(message, quote=False), print_exception=False)
 
 
-def _from_page(asked: dict[str, Any]) -> dict[str, Any]:
-    """Text fields hold text: lines broken for the eye, a number typed, nothing at all."""
+def _from_page(asked: dict[str, Any], conditioning: str) -> dict[str, Any]:
+    """Text fields hold text: lines broken for the eye, a number typed, nothing at all.
+
+    Fields that this kind of model has no use for are hidden on the page; what they hold is dropped.
+    """
     values = dict(asked)
+    if conditioning != "text":
+        values["prompt"] = values["negative_prompt"] = ""
+    if conditioning != "class":
+        values["class_label"] = None
+    if conditioning == "none":
+        values["guidance_scale"] = None
     for name in ("prompt", "negative_prompt"):
         if isinstance(values[name], str):
             values[name] = " ".join(values[name].splitlines())

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.strings import Texts
+from demo.strings import Texts, languages, load_texts
 
 if TYPE_CHECKING:
     from latte_core import EngineInfo
@@ -21,6 +21,53 @@ def brand(texts: Texts) -> str:
         f"<span>{escape(texts('app.title'))}</span></h1>"
         f'<p class="ls-tagline">{escape(texts("app.tagline"))}</p>'
     )
+
+
+def no_prompt(texts: Texts) -> str:
+    """What stands in the prompt's place when the model takes none."""
+    return f'<p class="ls-unprompted">{escape(texts("prompt.none"))}</p>'
+
+
+def languages_nav(texts: Texts, current: str) -> str:
+    """One link per language, and the button that changes light to dark."""
+    links = "".join(
+        f'<a href="./?lang={name}" lang="{name}" hreflang="{name}"'
+        f"{' aria-current=page' if name == current else ''}>"
+        f"{escape(load_texts(name)('app.language.name'))}</a>"
+        for name in languages()
+    )
+    theme = escape(texts("app.theme"))
+    return (
+        f'<nav class="ls-languages" aria-label="{escape(texts("app.language"))}">{links}</nav>'
+        f'<button type="button" class="ls-theme" aria-label="{theme}" title="{theme}"></button>'
+    )
+
+
+def mode_lines(texts: Texts) -> str:
+    """What each mode teaches, a line each; the page shows the one that is chosen."""
+    return "".join(
+        f'<p class="ls-lesson" data-mode="{mode}">'
+        f"{escape(texts(f'settings.mode.{mode}.about'))}</p>"
+        for mode in ("video", "image", "joint")
+    )
+
+
+def key_list(texts: Texts) -> str:
+    """The keys that work on the page."""
+    keys = {
+        "Ctrl + Enter": "generate",
+        "Esc": "stop",
+        "R": "dice",
+        texts("keys.space"): "play",
+        "← →": "frames",
+        "↑ ↓": "steps",
+    }
+    rows = "".join(
+        f"<dt><kbd>{escape(key)}</kbd></dt><dd>{escape(texts(f'keys.{what}'))}</dd>"
+        for key, what in keys.items()
+    )
+    summary = escape(texts("keys.title"))
+    return f'<details class="ls-keys"><summary>{summary}</summary><dl>{rows}</dl></details>'
 
 
 def hint(texts: Texts) -> str:

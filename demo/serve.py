@@ -13,7 +13,9 @@ from starlette.middleware import Middleware
 from demo.executors import LoadEngine, LocalExecutor, engine_loader
 from demo.gate import Events, Gate
 from demo.handlers import Handlers
+from demo.language import Language
 from demo.outputs import Outputs
+from demo.recording import RECORDING
 from demo.regions.studio import Start
 from demo.settings import Settings
 from demo.strings import DEFAULT_LANGUAGE, languages, load_texts
@@ -37,6 +39,7 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     handlers = {name: Handlers(executor, outputs, words) for name, words in spoken.items()}
     page = build(handlers, _start_of(settings.model))
     page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
+    language = Middleware(Language, languages=tuple(spoken))
     gate = Middleware(
         Gate, events=lambda: events_of(page), ready=lambda: executor.readiness().info is not None
     )
@@ -44,8 +47,8 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
         server_name=settings.host,
         server_port=settings.port,
         share=settings.share,
-        app_kwargs={"middleware": [gate], "openapi_url": None},
-        allowed_paths=[str(outputs.root)],
+        app_kwargs={"middleware": [language, gate], "openapi_url": None},
+        allowed_paths=[str(outputs.root), str(RECORDING)],
         max_threads=settings.queue + 64,
         **_launch_options(),
     )

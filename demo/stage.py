@@ -27,6 +27,11 @@ MAX_STRIP_CHARS = 60_000  # 50 steps stay under 3 MB, which a share link carries
 MAX_STRIP_WIDTH = 16_383  # WebP's limit
 QUALITIES = (80, 60, 40, 20)
 
+STAGE_TEXTS = (
+    "label", "idle", "clip", "still", "progress", "seed", "reuse", "noise", "film", "steps",
+    "frames", "play", "pause", "start", "step", "done", "frame",
+)  # fmt: skip
+
 State = Literal[
     "idle", "loading", "queued", "encoding", "running", "decoding", "finished", "stopped", "failed"
 ]
@@ -56,8 +61,20 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One part of a run: its name, whether it is `waiting`, `now` or `done`, and its time."""
+
+    label: str
+    state: Literal["waiting", "now", "done"] = "waiting"
+    time: str = ""
+
+
+@dataclass(frozen=True)
 class StageState:
-    """Everything that the stage shows at one moment. `progress` None means unknown."""
+    """Everything that the stage shows at one moment. `progress` None means unknown.
+
+    `strip` shows the picture after `step` of `total` steps; step 0 is the noise.
+    """
 
     state: State = "idle"
     text: str = ""
@@ -66,6 +83,9 @@ class StageState:
     mode: str = "video"
     progress: float | None = None
     strip: Strip | None = None
+    step: int | None = None
+    total: int = 0
+    parts: tuple[Part, ...] = ()
     fps: float = 8.0
     seed: int | None = None
     facts: str = ""
@@ -113,9 +133,12 @@ def _to_uri(tiles: np.ndarray) -> str:
     return uri
 
 
-def build_stage(texts: Texts) -> gr.HTML:
-    """The stage as a Gradio component, idle."""
-    keys = ("label", "idle", "clip", "still", "progress", "seed", "reuse")
+def build_stage(texts: Texts, recorded: dict[str, str] | None = None) -> gr.HTML:
+    """The stage as a Gradio component, idle; it plays the `recorded` run until a real one starts.
+
+    `recorded` has the tape's `url` and, in words, what it shows (`text`) and that it can be
+    dragged (`hint`); see recording.py.
+    """
     return gr.HTML(
         value=StageState().to_json(),
         html_template=(STATIC / "stage.html").read_text(encoding="utf-8"),
@@ -123,5 +146,6 @@ def build_stage(texts: Texts) -> gr.HTML:
         apply_default_css=False,
         elem_id="stage",
         label=texts("stage.label"),
-        texts={key: texts(f"stage.{key}") for key in keys},
+        texts={key: texts(f"stage.{key}") for key in STAGE_TEXTS},
+        recorded=recorded,
     )

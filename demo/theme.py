@@ -19,8 +19,12 @@ CARAMEL = gr.themes.Color(
     c600="#a65a1e", c700="#86471a", c800="#6b3a19", c900="#573117", c950="#2f1809",
     name="caramel",
 )  # fmt: skip
-# With Latin and Cyrillic letters; it comes with Gradio, so no other host is asked for it.
-BODY = (fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif")
+# Latin and Cyrillic letters come with Gradio, Chinese ones with the visitor's system, so that no
+# other host is asked for them.
+BODY = (
+    fonts.LocalFont("Source Sans Pro", weights=(400, 700)),
+    "system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif",
+)  # fmt: skip
 
 
 def latte_theme() -> gr.themes.Base:

@@ -13,6 +13,8 @@ import gradio as gr
 
 from demo.api import publish
 from demo.handlers import Handlers
+from demo.markup import key_list
+from demo.recording import recorded_run
 from demo.regions.ask import build_ask
 from demo.regions.controls import build_controls
 from demo.regions.masthead import build_masthead
@@ -50,10 +52,11 @@ def _build_page(page: gr.Blocks, studio: Studio) -> None:
         ask = build_ask(studio)
         with gr.Row(elem_id="work"):
             with gr.Column(scale=5, elem_id="stage-column"):
-                stage = build_stage(studio.texts)
+                stage = build_stage(studio.texts, recorded_run(studio.texts))
             with gr.Column(scale=2, min_width=280, elem_id="settings"):
                 controls = build_controls(studio)
                 about = gr.HTML("", elem_id="about", apply_default_css=False)
+                gr.HTML(key_list(studio.texts), elem_id="keys", apply_default_css=False)
     widgets = Widgets(masthead, ask, controls, stage, about)
     wire_run(page, studio, widgets)
     follow_model(page, studio, widgets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from demo.markup import about_model, model_line, model_name
-from demo.regions.ask import Ask, pick_examples
+from demo.regions.ask import Ask, class_choices, pick_examples
 from demo.regions.controls import Controls, mode_choices, scheduler_choices
 from demo.regions.masthead import Masthead
 from demo.regions.studio import QUIET, UNCHECKED, Start, Studio
@@ -18,9 +18,10 @@ from demo.strings import Texts
 
 if TYPE_CHECKING:
     from demo.executors import Readiness
+    from latte_core import EngineInfo
 
 DICE_JS = "() => String(crypto.getRandomValues(new Uint32Array(1))[0])"
-BUSY_JS = "(...values) => { document.body.classList.add('ls-busy'); return values; }"
+BUSY_JS = "(...values) => { window.latteStudio?.begin(); return values; }"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Widgets:
         controls = self.controls
         return {
             "prompt": self.ask.prompt,
+            "class_label": self.ask.class_label,
             "negative_prompt": controls.negative_prompt,
             "mode": controls.mode,
             "num_images": controls.num_images,
@@ -57,27 +59,22 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
         asked = {name: values[field] for name, field in fields.items()}
         yield from handlers.generate(asked, page.session_hash or "")
 
-    ask.generate.click(
-        play,
-        set(fields.values()),
-        widgets.stage,
-        js=BUSY_JS,
-        trigger_mode="multiple",
+    run: dict[str, Any] = {
+        "fn": play,
+        "inputs": set(fields.values()),
+        "outputs": widgets.stage,
+        "js": BUSY_JS,
+        "trigger_mode": "multiple",
         **UNCHECKED,
         **QUIET,
-    )
+    }
+    ask.generate.click(**run)
+    for chip in ask.chips:  # one click on an example starts a run
+        chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET).then(**run)
     ask.stop.click(handlers.stop, **QUIET)
     page.unload(handlers.stop)
-    for chip in ask.chips:
-        chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET)
     controls.dice.click(None, None, controls.seed, js=DICE_JS, **QUIET)
     widgets.stage.reuse(handlers.keep_seed, None, controls.seed, **QUIET)
-    controls.mode.change(
-        lambda mode: gr.update(visible=mode != "video"),
-        controls.mode,
-        controls.num_images,
-        **QUIET,
-    )
 
 
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
@@ -87,9 +84,10 @@ def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
         async for readiness in studio.handlers.watch_model():
             yield show_model(readiness, studio.texts, studio.start)
 
-    controls = widgets.controls
+    ask, controls = widgets.ask, widgets.controls
     fields = [controls.mode, controls.steps, controls.guidance, controls.scheduler]
-    outputs = [widgets.masthead.model, widgets.about, *fields, *widgets.ask.chips]
+    told = [ask.prompt, ask.class_label, ask.unprompted, controls.negative_prompt]
+    outputs = [widgets.masthead.model, widgets.about, *fields, *told, *ask.chips]
     page.load(watch, None, outputs, **QUIET)
 
 
@@ -102,9 +100,9 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         if readiness.failure:
             text = texts("model.failed", message=readiness.failure)
         line = model_line(text, "failed" if readiness.failure else "loading")
-        return [line, *[gr.skip()] * (5 + chips)]
+        return [line, *[gr.skip()] * (9 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
-    steps, guidance = info.defaults.num_inference_steps, info.defaults.guidance_scale
+    steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
     examples = pick_examples(texts, info.card.get("examples", ()))
     return [
         model_line(ready, "ready"),
@@ -112,7 +110,29 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         gr.update(choices=mode_choices(texts, info.modes)),
         # What the visitor has set meanwhile stays, where the start values were right.
         gr.skip() if steps == start.steps else gr.update(value=steps),
-        gr.skip() if guidance == start.guidance else gr.update(value=guidance),
+        _guidance(info, start),
         gr.update(choices=scheduler_choices(texts, info.schedulers)),
-        *(gr.update(value=text) for text in examples),
+        *_told(info, texts),
+        *(gr.update(value=text, visible=reads_text) for text in examples),
+    ]
+
+
+def _guidance(info: EngineInfo, start: Start) -> Any:
+    """The guidance field; an unconditional model has nothing to be guided by."""
+    guidance = info.defaults.guidance_scale
+    if info.conditioning == "none":
+        return gr.update(visible=False)
+    return gr.skip() if guidance == start.guidance else gr.update(value=guidance)
+
+
+def _told(info: EngineInfo, texts: Texts) -> list[Any]:
+    """Prompt, class, the line in their place, negative prompt: what this kind of model reads."""
+    if info.conditioning == "text":
+        return [gr.skip()] * 4
+    by_class = info.conditioning == "class"
+    return [
+        gr.update(visible=False),
+        gr.update(choices=class_choices(texts, info.classes), value=0, visible=by_class),
+        gr.update(visible=not by_class),
+        gr.update(visible=False),
     ]

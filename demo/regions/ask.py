@@ -1,4 +1,4 @@
-"""The prompt, Generate and Stop, and the examples."""
+"""What a film is asked for with: prompt or class, Generate and Stop, and the examples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo.markup import hint
+from demo.markup import hint, no_prompt
 from demo.regions.studio import Studio
 from demo.strings import Texts
 
@@ -17,6 +17,8 @@ class Ask:
     """The components with which a film is asked for."""
 
     prompt: gr.Textbox
+    class_label: gr.Dropdown
+    unprompted: gr.HTML
     generate: gr.Button
     stop: gr.Button
     chips: list[gr.Button]
@@ -34,6 +36,16 @@ def build_ask(studio: Studio) -> Ask:
             autofocus=True,
             elem_id="prompt",
         )
+        class_label = gr.Dropdown(
+            [],
+            label=texts("prompt.class"),
+            visible=False,
+            filterable=True,
+            elem_id="class",
+        )
+        unprompted = gr.HTML(
+            no_prompt(texts), visible=False, elem_id="unprompted", apply_default_css=False
+        )
         with gr.Column(elem_id="go", min_width=150, scale=0):
             generate = gr.Button(texts("prompt.generate"), variant="primary", elem_id="generate")
             stop = gr.Button(texts("prompt.stop"), variant="stop", elem_id="stop")
@@ -41,7 +53,15 @@ def build_ask(studio: Studio) -> Ask:
     with gr.Row(elem_id="chips"):
         examples = pick_examples(texts, studio.start.examples)
         chips = [gr.Button(text, size="sm", elem_classes="chip") for text in examples]
-    return Ask(prompt, generate, stop, chips)
+    return Ask(prompt, class_label, unprompted, generate, stop, chips)
+
+
+def class_choices(texts: Texts, classes: Sequence[str]) -> list[tuple[str, int]]:
+    """The classes under their names; one that has only a number is called by it."""
+    return [
+        (texts("prompt.class.number", number=name) if name.isdigit() else name, label)
+        for label, name in enumerate(classes)
+    ]
 
 
 def pick_examples(texts: Texts, own: Sequence[str]) -> list[str]:

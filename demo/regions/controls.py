@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from demo.markup import mode_lines
 from demo.regions.studio import Start, Studio
 from demo.strings import Texts
 
@@ -66,6 +67,7 @@ def _mode(texts: Texts) -> tuple[gr.Radio, gr.Slider]:
         label=texts("settings.mode"),
         elem_id="mode",
     )
+    gr.HTML(mode_lines(texts), elem_id="lessons", apply_default_css=False)
     num_images = gr.Slider(
         1,
         MAX_STILLS,
@@ -73,7 +75,6 @@ def _mode(texts: Texts) -> tuple[gr.Radio, gr.Slider]:
         step=1,
         label=texts("settings.images"),
         info=texts("settings.images.info"),
-        visible=False,
         elem_id="num-images",
     )
     return mode, num_images

@@ -1,4 +1,4 @@
-"""The top line: name, tagline, and how the model is."""
+"""The top line: name, tagline, how the model is, languages, light or dark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from demo.markup import brand, model_line
+from demo.markup import brand, languages_nav, model_line
 from demo.regions.studio import Studio
 
 
@@ -24,6 +24,11 @@ def build_masthead(studio: Studio) -> Masthead:
         model = gr.HTML(
             model_line(studio.texts("model.starting"), "loading"),
             elem_id="model",
+            apply_default_css=False,
+        )
+        gr.HTML(
+            languages_nav(studio.texts, studio.language),
+            elem_id="languages",
             apply_default_css=False,
         )
     return Masthead(model)

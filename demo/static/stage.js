@@ -2,32 +2,50 @@
 // Every new value is a JSON string; see StageState in stage.py for its fields.
 const find = (name) => element.querySelector(".ls-" + name);
 const stage = find("stage");
-const screen = find("screen");
 const canvas = find("canvas");
 const video = find("video");
 const stillsBox = find("stills");
 const track = find("track");
+const steps = find("steps");     // denoising time: 0 is the noise, the last is the finished film
+const frames = find("frames");   // video time
+const play = find("play");
 const texts = props.texts || {};
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 const BUSY = new Set(["loading", "queued", "encoding", "running", "decoding"]);
 const FADE_MS = 220;
 const SHORT_SIDE = 512;
+const MELT_MS = 170;     // a step of the recorded run
+const REST_MS = 4500;    // its finished film, before it melts again
 
 let now = {};            // the value on show
+let reel = [];           // [{step, strip}]: every step of the run on the stage, for the scrubber
+let total = 0;           // how many steps that run has
+let files = null;        // {video, stills}: what the run left, once it has ended
+let following = true;    // the newest step is shown as it comes
+let recorded = null;     // the recorded run, until a real one starts
 let current = null;      // {image, frames, stills, width, height}: the strip on show
 let previous = null;     // the strip before it, while the new one fades in
 let fadeStart = 0;
 let drawnFrame = -1;
 let wanted = null;       // the newest strip, perhaps still being read
 let strips = 0;          // how many strips have been shown; the page tests read it
+let playing = !calm.matches;
+let frame = 0;           // the frame on show; playing, it moves from where it was `playStart` ago
+let playFrom = 0;
+let playStart = 0;
 
-stage.setAttribute("aria-label", texts.label || "");
-find("idle").textContent = texts.idle || "";
-canvas.setAttribute("aria-label", texts.clip || "");
-video.setAttribute("aria-label", texts.clip || "");
-track.setAttribute("aria-label", texts.progress || "");
-find("reuse").textContent = texts.reuse || "";
+const say = (key, values) =>
+  (texts[key] || "").replace(/\{(\w+)\}/g, (whole, name) => values?.[name] ?? whole);
+
+stage.setAttribute("aria-label", say("label"));
+for (const picture of [canvas, video]) picture.setAttribute("aria-label", say("clip"));
+track.setAttribute("aria-label", say("progress"));
+steps.setAttribute("aria-label", say("steps"));
+frames.setAttribute("aria-label", say("frames"));
+for (const [name, key] of [["idle", "idle"], ["reuse", "reuse"], ["from", "noise"], ["to", "film"]]) {
+  find(name).textContent = say(key);
+}
 
 function resize(target, width, height) {
   const scale = SHORT_SIDE / Math.min(width, height);
@@ -81,14 +99,13 @@ function drawAt(time) {
   const fade = calm.matches ? 1 : Math.min(1, (time - fadeStart) / FADE_MS);
   const fading = previous !== null;
   if (current.frames > 0) {
-    const frame = calm.matches
-      ? Math.floor(current.frames / 2)
-      : Math.floor((time / 1000) * (now.fps || 8)) % current.frames;
+    if (playing) frame = playFrom + Math.floor(((time - playStart) / 1000) * (now.fps || 8));
+    frame %= current.frames;
     if (fading || frame !== drawnFrame) {
       if (fading) drawTile(canvas, previous, Math.min(frame, previous.frames - 1), 1);
       drawTile(canvas, current, frame, fade);
       drawnFrame = frame;
-      stage.dataset.frame = String(frame);
+      showFrame(current.frames);
     }
   }
   if (fading) drawStills(fade);
@@ -101,9 +118,31 @@ function drawStills(alpha) {
   });
 }
 
+function showFrame(count) {
+  stage.dataset.frame = String(frame);
+  frames.max = String(Math.max(1, count - 1));
+  frames.value = String(frame);
+  frames.disabled = play.disabled = count < 2;
+  const words = count ? say("frame", { frame: frame + 1, total: count }) : "";
+  find("count").textContent = words;
+  frames.setAttribute("aria-valuetext", words);
+}
+
 function tick(time) {
   if (!element.isConnected) return;
-  if (!document.hidden && video.hidden) drawAt(time);
+  if (!document.hidden) {
+    if (recorded) melt(time);
+    if (video.hidden) {
+      drawAt(time);
+    } else {
+      const count = current?.frames || 1;
+      const seen = Math.min(count - 1, Math.floor(video.currentTime * (now.fps || 8) + 0.01));
+      if (seen !== frame) {
+        frame = seen;
+        showFrame(count);
+      }
+    }
+  }
   requestAnimationFrame(tick);
 }
 requestAnimationFrame(tick);
@@ -115,7 +154,7 @@ function showStrip(strip) {
     if (wanted !== strip) return;   // a newer one came while this one was read
     const next = soften(strip, image);
     const same = current && current.frames === next.frames && current.stills === next.stills
-      && current.width === next.width && current.height === next.height;
+      && current.width * next.height === current.height * next.width;
     previous = same && !calm.matches ? current : null;
     current = next;
     fadeStart = performance.now();
@@ -124,6 +163,7 @@ function showStrip(strip) {
     stage.style.setProperty("--aspect", String(strip.width / strip.height));
     setStillCount(strip.stills);
     drawStills(previous ? 0 : 1);
+    if (!strip.frames) showFrame(0);
     strips += 1;
     stage.dataset.strips = String(strips);
     stage.dataset.painted = "yes";
@@ -137,30 +177,99 @@ function setStillCount(count) {
     const figure = document.createElement("figure");
     const still = document.createElement("canvas");
     still.setAttribute("role", "img");
-    still.setAttribute("aria-label",
-      (texts.still || "{number}").replace("{number}", stillsBox.children.length + 1));
+    still.setAttribute("aria-label", say("still", { number: stillsBox.children.length + 1 }));
     figure.append(still);
     stillsBox.append(figure);
   }
-  for (const still of stillsBox.querySelectorAll("canvas")) resize(still, current.width, current.height);
+  for (const still of stillsBox.querySelectorAll("canvas")) {
+    resize(still, current?.width || 1, current?.height || 1);
+  }
   stillsBox.hidden = count === 0;
   stillsBox.dataset.count = String(count);
 }
 
-function showVideo(address) {
-  if (!address) {
-    if (video.hidden && !video.getAttribute("src")) return;
-    video.hidden = true;
-    video.pause();
-    video.removeAttribute("src");
-    video.load();
+// Denoising time.
+
+const newest = () => (files ? total + 1 : reel.length ? reel[reel.length - 1].step : 0);
+const isFilm = (step) => step > total && Boolean(files || recorded);
+
+function showStep(step) {
+  const words = isFilm(step) ? say("done") : step ? say("step", { step, total }) : say("start");
+  steps.value = String(step);
+  steps.setAttribute("aria-valuetext", words);
+  stage.dataset.step = String(step);
+  stage.classList.toggle("ls-final", isFilm(step));
+  if (files && isFilm(step)) {
+    showVideo(files.video);
     return;
   }
-  if (video.getAttribute("src") === address) return;
-  video.onloadeddata = () => { video.hidden = false; };
-  video.autoplay = !calm.matches;
-  video.controls = true;
-  video.src = address;
+  showVideo("");
+  const entry = reel.findLast((one) => one.step <= step);
+  if (entry && entry.strip !== wanted) showStrip(entry.strip);
+}
+
+function remember(value) {
+  if (value.step === 0 || recorded) {
+    reel = [];
+    recorded = null;
+    following = true;
+  }
+  total = value.total;
+  reel.push({ step: value.step, strip: value.strip });
+  measure();
+  if (following) showStep(value.step);
+}
+
+function measure() {
+  steps.max = String(total + 1);
+  steps.disabled = reel.length < 2;
+  steps.style.setProperty("--have", (100 * newest()) / (total + 1) + "%");
+}
+
+steps.addEventListener("input", () => {
+  if (recorded) recorded.auto = false;
+  const step = Math.min(Number(steps.value), newest());
+  following = step === newest();
+  showStep(step);
+});
+
+// Video time.
+
+function setPlaying(on) {
+  playing = on;
+  playFrom = frame;
+  playStart = performance.now();
+  play.setAttribute("aria-label", say(on ? "pause" : "play"));
+  play.dataset.playing = String(on);
+  if (!video.hidden) on ? video.play() : video.pause();
+}
+
+play.addEventListener("click", () => setPlaying(!playing));
+frames.addEventListener("input", () => {
+  setPlaying(false);
+  frame = Number(frames.value);
+  if (!video.hidden) video.currentTime = (frame + 0.5) / (now.fps || 8);
+  showFrame(Number(frames.max) + 1);
+});
+setPlaying(playing);
+
+function showVideo(address) {
+  if (!address || !current?.frames) {
+    video.hidden = true;
+    video.pause();
+    return;
+  }
+  const ready = () => {
+    if (!stage.classList.contains("ls-final")) return;
+    video.hidden = false;
+    video.currentTime = (frame + 0.5) / (now.fps || 8);
+    if (playing) video.play();
+  };
+  if (video.getAttribute("src") === address) ready();
+  else {
+    video.onloadeddata = ready;
+    video.src = address;
+  }
 }
 
 function showStillFiles(addresses) {
@@ -172,25 +281,48 @@ function showStillFiles(addresses) {
     }
     if (old && old.getAttribute("src") === addresses[i]) return;
     const picture = old || document.createElement("img");
-    picture.alt = (texts.still || "{number}").replace("{number}", i + 1);
+    picture.alt = say("still", { number: i + 1 });
     picture.src = addresses[i];
     if (!old) figure.append(picture);
   });
 }
 
+// The recorded run: it melts from noise to film, rests, and begins again, until it is touched.
+
+async function playRecorded(run) {
+  if (!run) return;
+  const answer = await fetch(run.url);
+  if (!answer.ok || reel.length) return;
+  const tape = await answer.json();
+  reel = tape.strips.map((strip, step) => ({ step, strip }));
+  total = reel.length - 2;   // the last strip is the film itself
+  recorded = { auto: !calm.matches, since: performance.now() };
+  now = { ...now, fps: tape.fps };
+  setText("status", run.text);
+  setText("detail", run.hint);
+  measure();
+  showStep(calm.matches ? total + 1 : 0);
+}
+
+function melt(time) {
+  if (!recorded.auto) return;
+  const passed = (time - recorded.since) % (total * MELT_MS + REST_MS);
+  const step = Math.min(total + 1, Math.floor(passed / MELT_MS));
+  if (String(step) !== steps.value) showStep(step);
+}
+
+// Words, progress, files.
+
 function setText(name, text) {
-  const target = find(name);
-  target.textContent = text || "";
-  if (name === "note") target.hidden = !text;
+  find(name).textContent = text || "";
 }
 
 function showResult(value) {
   const known = value.seed !== null && value.seed !== undefined;
-  find("result").hidden = !known;
-  if (!known) return;
-  setText("seed", (texts.seed || "{seed}").replace("{seed}", value.seed));
+  find("reuse").hidden = !known;
+  setText("seed", known ? say("seed", { seed: value.seed }) : "");
   setText("facts", value.facts);
-  find("links").replaceChildren(...value.links.map((link) => {
+  find("links").replaceChildren(...(value.links || []).map((link) => {
     const anchor = document.createElement("a");
     anchor.href = link.url;
     anchor.download = link.name;
@@ -199,12 +331,23 @@ function showResult(value) {
   }));
 }
 
+function showParts(parts) {
+  find("parts").replaceChildren(...(parts || []).map((part) => {
+    const item = document.createElement("li");
+    const time = document.createElement("span");
+    item.dataset.state = part.state;
+    item.textContent = part.label;
+    time.textContent = part.time;
+    item.append(time);
+    return item;
+  }));
+}
+
 function showProgress(value) {
   const known = typeof value.progress === "number";
-  const percent = known ? Math.round(value.progress * 100) : 0;
   find("fill").style.transform = "scaleX(" + (known ? value.progress : 0) + ")";
   track.classList.toggle("ls-wait", BUSY.has(value.state) && !known);
-  if (known) track.setAttribute("aria-valuenow", String(percent));
+  if (known) track.setAttribute("aria-valuenow", String(Math.round(value.progress * 100)));
   else track.removeAttribute("aria-valuenow");
 }
 
@@ -220,26 +363,37 @@ function render() {
   const busy = BUSY.has(value.state);
   now = value;
   stage.dataset.state = value.state;
-  stage.dataset.mode = value.mode;
+  if (value.state !== "idle") stage.dataset.mode = value.mode;
   document.body.classList.toggle("ls-busy", busy);
   setText("status", value.text);
   setText("detail", value.detail);
   setText("note", value.note);
-  if (changed) find("live").textContent = [value.text, value.note].filter(Boolean).join(" ");
+  if (changed) setText("live", [value.text, value.note].filter(Boolean).join(" "));
   showProgress(value);
+  showParts(value.parts);
   showResult(value);
-  if (busy) {
-    showVideo("");
+  if (busy && files) {
+    files = null;
     showStillFiles([]);
   }
-  if (value.strip) showStrip(value.strip);
+  if (busy && recorded) recorded.auto = false;
+  if (value.strip) remember(value);
   if (value.state === "finished") {
-    showVideo(value.video);
+    files = { video: value.video, stills: value.stills };
     showStillFiles(value.stills);
+    measure();
+    if (following) showStep(total + 1);
   }
 }
 
+// The page says which picture will come, so that its room is there before it.
+document.addEventListener("ls-shape", (event) => {
+  stage.dataset.mode = event.detail.mode;
+  stage.dataset.painted = "yes";
+  setStillCount(event.detail.stills);
+});
 find("reuse").addEventListener("click", () => trigger("reuse", { seed: now.seed }));
-screen.addEventListener("dblclick", () => { if (!video.hidden) video.requestFullscreen?.(); });
+find("screen").addEventListener("dblclick", () => { if (!video.hidden) video.requestFullscreen?.(); });
 watch("value", render);
 render();
+if (now.state === "idle") playRecorded(props.recorded);

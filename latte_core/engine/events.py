@@ -72,7 +72,8 @@ class Generation:
     frames uint8 (F, H, W, 3): the clip, or the first still in mode image; stills: uint8
     (H, W, 3) each. latents and initial_latents (unit noise) are float32 (1, C, F, h, w) of the
     clip, or of the stills along the frame axis in mode image. timings are seconds by stage;
-    recipe is JSON-able and makes the same video again.
+    recipe is JSON-able and makes the same video again. memory_gib holds what was in use on the
+    model's device `before` and `after` the run, and its `peak` (at a step or a frame on the CPU).
     """
 
     frames: NDArray[np.uint8]
@@ -83,6 +84,7 @@ class Generation:
     fps: int
     timings: dict[str, float]
     recipe: dict[str, Any]
+    memory_gib: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

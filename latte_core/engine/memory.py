@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from latte_core.engine.plans import Device, Plan
+from latte_core.engine.plans import GIB, Device, Plan
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -102,6 +102,32 @@ def is_packed(module: torch.nn.Module) -> bool:
     )
 
 
+class MemoryMeter:
+    """What one run takes on a device; `sample` is to be called while it goes on.
+
+    CUDA keeps its own peak; elsewhere the peak is that of the samples. On the CPU the memory is
+    the process's own.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self._before = self._peak = _used_bytes(device)
+
+    def sample(self) -> None:
+        """Note what is in use now."""
+        self._peak = max(self._peak, _used_bytes(self._device))
+
+    def gib(self) -> dict[str, float]:
+        """`before`, `peak` and `after`, which is now, in GiB."""
+        after = _used_bytes(self._device)
+        peak = max(self._peak, after)
+        if self._device == "cuda":
+            peak = max(peak, torch.cuda.max_memory_allocated())
+        return {"before": self._before / GIB, "peak": peak / GIB, "after": after / GIB}
+
+
 def free_memory() -> dict[Device, int]:
     """Free bytes of every device of this machine."""
     free: dict[Device, int] = {"cpu": _free_host_bytes()}
@@ -129,6 +155,17 @@ def recover() -> None:
     """After a job that failed or was stopped: free what its frames left behind, then the cache."""
     gc.collect()
     empty_cache()
+
+
+def _used_bytes(device: Device) -> int:
+    """Bytes in use: tensors on a GPU, on the CPU all that this process holds."""
+    if device == "cuda":
+        return int(torch.cuda.memory_allocated())
+    if device == "mps":
+        return int(torch.mps.current_allocated_memory())
+    import psutil  # comes with accelerate
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def _free_host_bytes() -> int:

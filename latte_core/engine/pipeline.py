@@ -15,7 +15,7 @@ from latte_core import __version__
 from latte_core.components.vae import decode_temporal, iter_frames
 from latte_core.engine.denoise import Denoiser, Sampling, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
-from latte_core.engine.memory import MemoryPolicy
+from latte_core.engine.memory import MemoryMeter, MemoryPolicy
 from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
 from latte_core.engine.prompts import PromptBook
 from latte_core.engine.request import GenerationRequest
@@ -43,6 +43,8 @@ class Pipeline:
         """Make what a resolved request asks for, telling every step to `emit`."""
         timings: dict[str, float] = {}
         began = time.perf_counter()
+        meter = MemoryMeter(self.parts.plan.device)
+        check = _sampled(check, meter)
         check(0, 0)
         with _timed(timings, "encode_s"):
             prompt = self.prompts.encode(request, self.policy)
@@ -70,6 +72,7 @@ class Pipeline:
             fps=self.parts.defaults.fps,
             timings=timings,
             recipe=self._recipe(request),
+            memory_gib=meter.gib(),
         )
 
     def _decode(
@@ -112,6 +115,16 @@ class Pipeline:
             "memory": plan.name,
             "precision": plan.transformer_dtype,
         }
+
+
+def _sampled(check: Check, meter: MemoryMeter) -> Check:
+    """As `check`, which comes before every step and frame; notes the memory in use there."""
+
+    def sampled(done: int, total: int) -> None:
+        meter.sample()
+        check(done, total)
+
+    return sampled
 
 
 def _stacked(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

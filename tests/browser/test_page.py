@@ -129,7 +129,7 @@ def test_dice_roll_a_seed_and_the_one_used_can_be_kept(open_page):
 
 def test_joint_mode_shows_film_and_stills_side_by_side(open_page):
     page = open_page()
-    page.get_by_label("Video + stills", exact=True).check()
+    page.get_by_label("Joint", exact=True).check()
     page.get_by_label("number input for Number of stills").fill("3")
     page.get_by_label("number input for Number of stills").blur()
     fill_in(page)
@@ -145,6 +145,7 @@ def test_joint_mode_shows_film_and_stills_side_by_side(open_page):
 
 def test_example_chip_fills_the_prompt(open_page):
     page = open_page()
+    fill_in(page, steps="2")
     chip = page.locator(".chip").first
     chip.click()
     page.wait_for_function("document.querySelector('#prompt textarea').value !== ''")
@@ -152,7 +153,7 @@ def test_example_chip_fills_the_prompt(open_page):
 
 
 MISTAKES = [
-    ("", "", "prompt is empty: describe the video in 1 to 300 characters."),
+    ("", "", "The prompt is empty: describe a film in a few words"),
     ("x" * 301, "", "prompt has 301 characters, the limit is 300: shorten it."),
     ("a cat", "1.5", "seed must be a whole number from 0 to 4294967295, not '1.5'."),
     ("a cat", "<img src=x onerror=alert(1)>", "not '<img src=x onerror=alert(1)>'."),

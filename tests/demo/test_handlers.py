@@ -17,6 +17,7 @@ FIELDS = {
     "negative_prompt": None,
     "mode": "video",
     "num_images": 4,
+    "class_label": None,
     "seed": None,
     "num_inference_steps": 3,
     "guidance_scale": 4,
