@@ -192,7 +192,7 @@ class Story:
         words = event.unknown_words
         if not words:
             return ""
-        nearest: Mapping[str, str] = getattr(event, "suggestions", {})
+        nearest = event.suggestions
         quoted = [self._texts("list.quote", word=word) for word in words]
         key = "run.unknown_word" if len(words) == 1 else "run.unknown_words"
         note = self._texts(key, words=self._texts("list.join").join(quoted))
@@ -212,7 +212,9 @@ def failure(message: str, mode: str = "video") -> StageState:
 
 def say_loading(texts: Texts, loading: Loading) -> str:
     """How far the model is, in words."""
+    named = f"loading.{loading.stage}"
+    message = texts(named) if named in texts else loading.message
     if loading.fraction is None:
-        return texts("model.loading", message=loading.message)
+        return texts("model.loading", message=message)
     percent = round(100 * loading.fraction)
-    return texts("model.loading_fraction", message=loading.message, percent=percent)
+    return texts("model.loading_fraction", message=message, percent=percent)

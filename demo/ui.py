@@ -55,8 +55,8 @@ def _build_page(page: gr.Blocks, studio: Studio) -> None:
                 stage = build_stage(studio.texts, recorded_run(studio.texts))
             with gr.Column(scale=2, min_width=280, elem_id="settings"):
                 controls = build_controls(studio)
-                about = gr.HTML("", elem_id="about", apply_default_css=False)
                 gr.HTML(key_list(studio.texts), elem_id="keys", apply_default_css=False)
+                about = gr.HTML("", elem_id="about", apply_default_css=False)
     widgets = Widgets(masthead, ask, controls, stage, about)
     wire_run(page, studio, widgets)
     follow_model(page, studio, widgets)

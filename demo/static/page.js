@@ -12,6 +12,20 @@
     localStorage.setItem("latte-dark", now ? "yes" : "no");
   });
 
+  // A prompt that was typed goes along into another language.
+  const prompt = document.querySelector("#prompt textarea");
+  const typed = sessionStorage.getItem("latte-prompt");
+  sessionStorage.removeItem("latte-prompt");
+  if (prompt && typed) {
+    prompt.value = typed;
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(".ls-languages a")) {
+      sessionStorage.setItem("latte-prompt", document.querySelector("#prompt textarea")?.value || "");
+    }
+  });
+
   // A run begins: make room on the stage for the picture that will come.
   window.latteStudio = {
     begin() {

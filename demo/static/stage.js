@@ -147,7 +147,7 @@ function tick(time) {
 }
 requestAnimationFrame(tick);
 
-function showStrip(strip) {
+function showStrip(strip, step) {
   const image = new Image();
   wanted = strip;
   image.onload = () => {
@@ -166,6 +166,7 @@ function showStrip(strip) {
     if (!strip.frames) showFrame(0);
     strips += 1;
     stage.dataset.strips = String(strips);
+    stage.dataset.shown = String(step);
     stage.dataset.painted = "yes";
   };
   image.src = strip.image;
@@ -205,7 +206,7 @@ function showStep(step) {
   }
   showVideo("");
   const entry = reel.findLast((one) => one.step <= step);
-  if (entry && entry.strip !== wanted) showStrip(entry.strip);
+  if (entry && entry.strip !== wanted) showStrip(entry.strip, entry.step);
 }
 
 function remember(value) {

@@ -21,6 +21,10 @@ class Texts:
         text: str = self._table[key]
         return text.format(**values) if values else text
 
+    def __contains__(self, key: str) -> bool:
+        """Whether there is a sentence named `key`."""
+        return key in self._table
+
     def many(self, key: str) -> list[str]:
         """The list of strings named `key`."""
         return list(self._table[key])

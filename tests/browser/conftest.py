@@ -76,26 +76,56 @@ def chromium():
 
 
 @pytest.fixture
-def open_page(app_url, chromium):
-    """Opens the app in a fresh browser profile; fails if any other host is asked for anything."""
-    hosts, contexts, faults = set(), [], []
+def visit(chromium):
+    """Opens an address in a fresh browser profile; fails if it asks another host for anything."""
+    hosts, contexts, faults, own = set(), [], [], set()
 
-    def open_one(**options):
+    def visit_one(url, **options):
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: hosts.add(host_of(request.url)))
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(app_url)
+        page.goto(url)
+        own.add(host_of(url))
         page.wait_for_selector(".ls-model[data-state=ready]")
         return page
 
-    yield open_one
+    yield visit_one
     for context in contexts:
         context.close()
     assert faults == []
-    assert hosts - {""} == {host_of(app_url)}
+    assert hosts - {""} <= own
+
+
+@pytest.fixture
+def open_page(visit, app_url):
+    """Opens the app with the tiny model."""
+    return lambda **options: visit(app_url, **options)
+
+
+@pytest.fixture(scope="module")
+def serve_fake(tmp_path_factory):
+    """Serves the page of this process before a stand-in for the engine; gives its address.
+
+    `serve_fake(engine)`: for what is the page's own, where a real model would only cost time.
+    """
+    from fake_engine import load_fake
+
+    from demo.serve import serve
+    from demo.settings import Settings
+
+    pages = []
+
+    def serve_one(engine):
+        port = free_port()
+        pages.append(serve(Settings(port=port), load_fake(engine)))
+        return f"http://127.0.0.1:{port}"
+
+    yield serve_one
+    for page in pages:
+        page.close(verbose=False)
 
 
 def host_of(url):

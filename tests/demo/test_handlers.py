@@ -106,6 +106,27 @@ def test_generate_answers_a_failure_with_its_sentence_and_goes_on(handlers, engi
     assert play(handlers)[-1]["state"] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("conditioning", "class_label", "guidance"), [("class", 2, 4.0), ("none", None, None)]
+)
+def test_model_without_a_prompt_gets_only_what_it_reads(
+    handlers, engine, conditioning, class_label, guidance
+):
+    engine.info.conditioning, engine.info.classes = conditioning, ("cat", "dog", "bee")
+    states = play(handlers, prompt="typed before the model was there", class_label=2)
+    assert states[-1]["state"] == "finished"
+    asked = engine.requests[-1]
+    assert (asked.prompt, asked.class_label) == ("", class_label)
+    assert asked.guidance_scale == guidance
+
+
+def test_mistakes_of_the_page_are_told_in_its_language(handlers, tmp_path):
+    russian = load_texts("ru")
+    handlers = Handlers(handlers._executor, Outputs(tmp_path), russian)
+    assert play(handlers, prompt="")[0]["text"] == russian("error.empty")
+    assert play(handlers)[-1]["text"].startswith("Готово за ")
+
+
 def test_stop_ends_the_job_and_says_at_which_step(handlers, engine):
     engine.step_s = 0.01
     states = handlers.generate(FIELDS | {"num_inference_steps": 250}, "page")

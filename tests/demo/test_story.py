@@ -43,10 +43,10 @@ def test_story_gives_no_time_before_the_engine_does(story):
 
 def test_story_says_unknown_words_until_the_end(story):
     noted = story.tell(Encoded(3, ("zeppelin",), 0.1)).note
-    assert noted == "The model does not know the word “zeppelin”; the film may ignore it."
+    assert noted == "I don't know “zeppelin”; the film may ignore it."
     assert story.tell(step(3)).note == noted
     two = story.tell(Encoded(3, ("zeppelin", "<b>"), 0.1)).note
-    assert "words “zeppelin”, “<b>”" in two
+    assert "know “zeppelin”, “<b>”; the film may ignore them" in two
 
 
 def test_story_says_where_it_stopped(story):
@@ -57,9 +57,44 @@ def test_story_says_where_it_stopped(story):
 def test_story_says_what_a_waiting_job_waits_for(story):
     assert story.queued(1).text == "Next in line"
     assert story.queued(3).text == "Number 3 in line"
+    assert story.queued(3).detail == "One film is made at a time, in the order of asking."
+    assert story.queued(1, 40).detail.endswith(" The one that runs now needs about 40 s more.")
     loading = story.loading(Loading("weights", "reading the weights", 0.4))
     assert loading.text == "Loading the model: reading the weights (40 %)"
 
 
 def test_story_ignores_events_that_it_does_not_know(story):
     assert story.tell(Loading("weights", "late", None)) is None
+
+
+def test_story_names_the_nearest_known_word(story):
+    one = story.tell(Encoded(3, ("spaceship",), 0.1, {"spaceship": "rocket"})).note
+    assert one.startswith("I don't know “spaceship”") and one.endswith(" Nearest: rocket.")
+    words, nearest = ("spaceship", "zebra"), {"spaceship": "rocket"}
+    assert story.tell(Encoded(3, words, 0.1, nearest)).note.endswith(
+        "Nearest: rocket for “spaceship”."
+    )
+
+
+def test_story_lists_the_parts_of_a_run_and_their_times(story):
+    def parts(state):
+        return [(part.label, part.state, part.time) for part in state.parts]
+
+    assert parts(story.begun(8))[0] == ("Prompt", "now", "")
+    told = story.tell(Encoded(3, (), 0.4))
+    assert parts(told)[:2] == [("Prompt", "done", "0.4 s"), ("Denoise", "now", "")]
+    story.tell(step(1))
+    assert parts(story.tell(step(2)))[1] == ("Denoise", "now", "1.0 s")
+    assert [state for _, state, _ in parts(story.tell(Decoding(1, 4)))] == ["done", "done", "now"]
+    assert {state for _, state, _ in parts(story.saving())} == {"done"}
+
+
+def test_story_numbers_its_pictures(story):
+    state = story.tell(step(3))
+    assert (state.step, state.total) == (3, 10)
+
+
+def test_story_says_what_memory_the_run_took(story):
+    story.saving({"before": 0.5, "peak": 0.756, "after": 0.51})
+    detail = story.finished(Files("v.mp4", (), (), ""), 3).detail
+    assert detail == "memory 0.50 GiB before, 0.76 GiB at most, 0.51 GiB after"

@@ -1,4 +1,5 @@
 import inspect
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -48,6 +49,38 @@ def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
     assert right[STEPS] == gr.skip() and right[GUIDANCE] == gr.skip()
     wrong = show_model(ready, TEXTS, Start(7, 4.0))
     assert wrong[STEPS]["value"] == 6 and wrong[GUIDANCE]["value"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "shown"),
+    [("text", None), ("class", (0, 1, 0, 0)), ("none", (0, 0, 1, 0))],
+)
+def test_page_asks_for_what_the_model_reads(conditioning, shown):
+    names = ("cat", "12")
+    info = SimpleNamespace(**{**vars(INFO), "conditioning": conditioning, "classes": names})
+    told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
+    fields = told[6:10]  # prompt, class, the line in their place, negative prompt
+    if conditioning == "text":
+        assert fields == [gr.skip()] * 4
+    else:
+        assert tuple(int(field["visible"]) for field in fields) == shown
+        assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[10:])
+
+
+def test_page_exists_in_every_language(tmp_path):
+    executor = LocalExecutor(load_fake(FakeEngine()), 2, TEXTS)
+    spoken = {name: load_texts(name) for name in ("en", "ru", "zh")}
+    handlers = {name: Handlers(executor, Outputs(tmp_path), spoken[name]) for name in spoken}
+    config = build(handlers).get_config_file()
+    for page, name in (("", "en"), ("ru", "ru"), ("zh", "zh")):
+        ids = set(config["page"][page]["components"])
+        labels = {
+            one["props"].get("value")
+            for one in config["components"]
+            if one["id"] in ids and one["type"] == "button"
+        }
+        assert spoken[name]("prompt.generate") in labels
 
 
 def test_page_updates_the_same_widgets_in_every_state_of_the_model():

@@ -49,13 +49,14 @@ class FakeEngine:
 
     def __init__(self, step_s: float = 0.0, fail: BaseException | None = None) -> None:
         self.step_s = step_s
+        self.info = SimpleNamespace(**vars(INFO))
         self.fail = fail
         self.in_model = threading.Lock()
         self.most_at_once = 0
         self.requests: list[GenerationRequest] = []
 
     def describe(self) -> SimpleNamespace:
-        return INFO
+        return self.info
 
     def submit(self, request: GenerationRequest) -> FakeJob:
         self.requests.append(request)
@@ -79,7 +80,8 @@ class FakeJob:
         request, total = self.request, self.request.num_inference_steps
         known = {"a", "the", "rocket", "cat", "red", "sea"}
         words = tuple(word for word in request.prompt.split() if word not in known)
-        yield Encoded(len(words), words[:2] if "zeppelin" in words else (), 0.01)
+        unknown = words[:2] if "zeppelin" in words else ()
+        yield Encoded(len(words), unknown, 0.01, {"zeppelin": "balloon"} if unknown else {})
         for index in range(total + 1):
             if index and self.stop.wait(self.engine.step_s):
                 raise Cancelled(index - 1, total)
@@ -120,6 +122,7 @@ class FakeJob:
             fps=DEFAULTS.fps,
             timings={"denoise": 0.1},
             recipe={**self.request.to_dict(), "model": "fake-world"},
+            memory_gib={"before": 0.5, "peak": 0.75, "after": 0.5},
         )
 
 
