@@ -22,7 +22,13 @@ from latte_core.data.world import MOTIONS, render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
 from latte_core.model import Latte
 from latte_core.training.recipe import Recipe
-from latte_core.training.stages import load_average, make_text_encoder, read_summary
+from latte_core.training.stages import (
+    TEXT_TO_VIDEO,
+    last_stage,
+    load_average,
+    make_text_encoder,
+    read_summary,
+)
 from latte_core.training.text_to_video import TextToVideo
 
 INDEX = {
@@ -37,13 +43,13 @@ INDEX = {
 
 
 def write_bundle(recipe: Recipe, run: Path, folder: Path) -> None:
-    """Write the model folder from a run's `vae`, `video` (or `stills`) and its summaries.
+    """Write the model folder from a run's `vae`, its last stage and its summaries.
 
     A model card that stands in the folder already is kept.
     """
     text_encoder = make_text_encoder(recipe)
     model = TextToVideo(Latte(recipe.transformer), text_encoder.model)
-    load_average(model, run / "video" if (run / "video").is_dir() else run / "stills")
+    load_average(model, run / (last_stage(run) or TEXT_TO_VIDEO[-1]))
     vae = load_vae(run / "vae")
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"):

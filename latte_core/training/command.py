@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-STAGES = ("autoencoder", "clips", "stills", "video", "probe", "bundle")
+STAGES = ("autoencoder", "clips", "stills", "motion", "video", "probe", "bundle")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
     parser.add_argument("--out", type=Path, help="model folder that `bundle` writes")
     parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
-    parser.add_argument("--minutes", type=float, help="end each stage by the clock")
+    parser.add_argument("--minutes", type=float, help="end by the clock: a stage, or all")
     parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
     parser.add_argument(
@@ -42,10 +43,25 @@ def run(arguments: argparse.Namespace) -> int:
         if (value := getattr(arguments, name)) is not None
     }
     sitting = stages.Run(recipe, arguments.folder, changes, arguments.fresh, arguments.start_from)
-    chosen = STAGES if arguments.stage == "all" else (arguments.stage,)
-    for stage in chosen:
-        _train(sitting, stage, arguments.out)
+    if arguments.stage != "all":
+        _train(sitting, arguments.stage, arguments.out)
+    elif arguments.minutes is not None:
+        _train_within(sitting, arguments.minutes, arguments.out)
+    else:
+        for stage in STAGES:
+            _train(sitting, stage, arguments.out)
     return 0
+
+
+def _train_within(sitting: Any, minutes: float, out: Path | None) -> None:
+    """Carry out all stages in a number of minutes, shared out by what each takes here."""
+    from latte_core.training.budget import measure, plan_budget
+
+    free = replace(sitting, changes={k: v for k, v in sitting.changes.items() if k != "minutes"})
+    budget = plan_budget(free.recipe, measure(free), minutes)
+    logging.getLogger(__name__).info("%s", budget.describe())
+    for stage in STAGES:
+        _train(budget.apply(free, stage), stage, out)
 
 
 def _train(sitting: Any, stage: str, out: Path | None) -> None:

@@ -233,6 +233,24 @@ class Trainer:
         clock: Any = broadcast(torch.tensor([seconds], device=self.accelerator.device))
         return float(clock[0])
 
+    def time_steps(self, count: int) -> float:
+        """Seconds of a step, the mean of `count` after one that is not timed. Nothing is written.
+
+        The weights have moved afterwards, so this is for a trainer that is then thrown away.
+        """
+        batches = self._batches()
+        self._step(self.model, batches)
+        self._synchronise()
+        start = time.perf_counter()
+        for _ in range(count):
+            self._step(self.model, batches)
+        self._synchronise()
+        return (time.perf_counter() - start) / count
+
+    def _synchronise(self) -> None:
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+
     def _share(self) -> float:
         c = self.config
         if c.minutes is not None:

@@ -14,6 +14,7 @@ from latte_core.data.world import World
 from latte_core.errors import ConfigError
 from latte_core.model import ModelConfig
 from latte_core.training.loop import LoopConfig
+from latte_core.training.sampling import Timesteps
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class ObjectiveRecipe:
     """What the network predicts and which timesteps it sees; see `DiffusionLoss`."""
 
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
-    timesteps: Literal["uniform", "middle"] = "uniform"
+    timesteps: Timesteps = "uniform"
     drop: float = 0.1
     length: int = 20
     attention: Literal["auto", "math"] = "auto"
@@ -54,12 +55,16 @@ class ObjectiveRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One run of the text-to-video task: clips and stills in a batch (0 clips: stills alone)."""
+    """One run of the text-to-video task: clips and stills in a batch (0 clips: stills alone).
+
+    `timesteps` takes the place of the objective's where it is given.
+    """
 
     clips: int
     images: int
     loop: LoopConfig
     gradient_checkpointing: bool = False
+    timesteps: Timesteps | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,11 @@ class ProbeRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of it. `prompts` are drawn on the sample sheets while the model trains."""
+    """All of it. `prompts` are drawn on the sample sheets while the model trains.
+
+    `stills` teaches what things look like, `motion` how the prompt moves them (on noisy clips),
+    `video` all of it together.
+    """
 
     name: str
     size: int
@@ -84,6 +93,7 @@ class Recipe:
     transformer: ModelConfig
     objective: ObjectiveRecipe
     stills: StageRecipe
+    motion: StageRecipe
     video: StageRecipe
     probe: ProbeRecipe
     defaults: Defaults
@@ -109,6 +119,7 @@ def parse_recipe(data: Mapping[str, Any]) -> Recipe:
         "transformer": lambda d: ModelConfig.from_json(dict(_check_mapping(d, "transformer"))),
         "objective": lambda d: _build(ObjectiveRecipe, d, "objective"),
         "stills": lambda d: _with_loop(StageRecipe, d, "stills"),
+        "motion": lambda d: _with_loop(StageRecipe, d, "motion"),
         "video": lambda d: _with_loop(StageRecipe, d, "video"),
         "probe": lambda d: _with_loop(ProbeRecipe, d, "probe"),
         "defaults": lambda d: _build(Defaults, d, "defaults"),

@@ -28,18 +28,32 @@ _ALL_BACKENDS = [
 ]
 
 
-def draw_timesteps(
-    kind: Literal["uniform", "middle"], count: int, generator: torch.Generator
-) -> Tensor:
+Timesteps = Literal["uniform", "middle", "noisy", "spread"]
+# Of each kind: the share drawn around the middle, and the share from the noisiest part.
+SHARES: dict[Timesteps, tuple[float, float]] = {
+    "uniform": (0.0, 0.0),
+    "middle": (0.5, 0.0),
+    "noisy": (0.0, 0.7),
+    "spread": (0.3, 0.3),
+}
+NOISY = 0.7  # of the chain; beyond it the frames of a clip no longer show where a thing is
+
+
+def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> Tensor:
     """Timesteps (B,) in 0..999.
 
-    "uniform" as in the paper, or "middle": half of them drawn towards the middle of the chain,
-    where the picture's content is decided.
+    "uniform" as in the paper. "middle": half of them drawn towards the middle of the chain, where
+    a picture's content is decided. "noisy": most of them where nothing but the prompt can tell how
+    things move, which a clip's many frames otherwise give away. "spread": some of each.
     """
     share = torch.rand(count, generator=generator)
-    if kind == "middle":
+    middle, noisy = SHARES[kind]
+    if middle or noisy:
+        pick = torch.rand(count, generator=generator)
         normal = torch.sigmoid(torch.randn(count, generator=generator))
-        share = torch.where(torch.rand(count, generator=generator) < 0.5, normal, share)
+        share = torch.where(pick < middle, normal, share)
+        late = NOISY + (1 - NOISY) * torch.rand(count, generator=generator)
+        share = torch.where(pick > 1 - noisy, late, share)
     return (share * 1000).long().clamp(max=999)
 
 
@@ -51,7 +65,7 @@ def attention_kernels(attention: Literal["auto", "math"]) -> AbstractContextMana
 def diffusion_losses(
     objective: DiffusionLoss,
     x0: Tensor,
-    timesteps: Literal["uniform", "middle"],
+    timesteps: Timesteps,
     generator: torch.Generator,
     forward: Predict,
 ) -> Losses:

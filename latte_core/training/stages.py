@@ -1,6 +1,6 @@
 """The stages of a recipe, each a run in a folder of its own below the run's folder.
 
-autoencoder -> clips -> stills -> video -> bundle; `probe` stands beside them.
+autoencoder -> clips -> stills -> motion -> video -> bundle; `probe` stands beside them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 CLIPS = "clips.safetensors"
 WEIGHTS = "average.safetensors"
+TEXT_TO_VIDEO = ("stills", "motion", "video")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Run:
     fresh: bool = False
     start_from: Path | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where whole-run work outside the trainer is done: a GPU if there is one."""
+        gpu = torch.cuda.is_available() and self.changes.get("device") != "cpu"
+        return torch.device("cuda" if gpu else "cpu")
+
     def train(self, task: Task, loop: LoopConfig, stage: str) -> nn.Module:
         """Train one stage, going on where it stopped unless `fresh`; the average is returned."""
         trainer = Trainer(task, replace(loop, **self.changes), self.folder / stage)
@@ -65,6 +72,13 @@ class Run:
 
 def train_autoencoder(run: Run) -> None:
     """Train the autoencoder, measure it on held-out frames, fix the scale of its latents."""
+    task = autoencoder_task(run)
+    model: Any = run.train(task, run.recipe.autoencoder.loop, "autoencoder")
+    finish_autoencoder(run, model)
+
+
+def autoencoder_task(run: Run) -> AutoencoderTask:
+    """Put the autoencoder's task together, with the network as it starts."""
     r = run.recipe.autoencoder
     torch.manual_seed(run.recipe.seed)
     frames = WorldFrames(run.recipe.world, run.recipe.size, r.batch_size, run.recipe.seed + 1)
@@ -72,9 +86,7 @@ def train_autoencoder(run: Run) -> None:
     started = run.start_from is not None and start_vae(vae, run.start_from)
     if not started and r.shape.norm_num_groups == 1:
         start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0])
-    task = AutoencoderTask(Reconstruction(vae), frames, r.kl_weight, r.edge_weight)
-    model: Any = run.train(task, r.loop, "autoencoder")
-    finish_autoencoder(run, model)
+    return AutoencoderTask(Reconstruction(vae), frames, r.kl_weight, r.edge_weight)
 
 
 def finish_autoencoder(run: Run, model: Any) -> None:
@@ -92,18 +104,19 @@ def finish_autoencoder(run: Run, model: Any) -> None:
     log.info("autoencoder: %.2f dB on held-out frames", psnr)
 
 
-def encode_world(run: Run) -> None:
-    """Render and encode the clips that the denoiser learns from."""
+def encode_world(run: Run) -> LatentClips:
+    """Render and encode the clips that the denoiser learns from, keep them, and return them."""
     if run.start_from is not None:
         copy_vae(run.start_from, run.folder)
-    vae = load_vae(run.folder / "vae")
+    vae = load_vae(run.folder / "vae").to(run.device)
 
     def encode(frames: np.ndarray) -> torch.Tensor:
-        return encode_frames(vae, to_pixels(frames))
+        return encode_frames(vae, to_pixels(frames).to(run.device)).cpu()
 
     r = run.recipe
     clips = encode_clips(r.world, r.size, r.autoencoder.clips, encode, r.seed + 7)
     save_clips(clips, run.folder / CLIPS)
+    return clips
 
 
 def make_text_encoder(recipe: Recipe) -> TextEncoder:
@@ -121,18 +134,17 @@ def make_text_encoder(recipe: Recipe) -> TextEncoder:
 
 
 def train_text_to_video(run: Run, stage: str) -> None:
-    """Train stage "stills" or "video"; video starts from the average of stills if there is one.
+    """Train stage "stills", "motion" or "video", from the average of the last one before it.
 
-    Otherwise a stage starts from `run.start_from`, or from random weights.
+    Without such it starts from `run.start_from`, or from random weights.
     """
     r = run.recipe
     settings: StageRecipe = getattr(r, stage)
     torch.manual_seed(r.seed)
     text_encoder = make_text_encoder(r)
-    model = TextToVideo(Latte(r.transformer), text_encoder.model)
-    zero_init_temporal(model.latte)
-    if stage == "video" and (run.folder / "stills" / WEIGHTS).is_file():
-        load_average(model, run.folder / "stills")
+    model = new_text_to_video(r, text_encoder)
+    if (earlier := last_stage(run.folder, before=stage)) is not None:
+        load_average(model, run.folder / earlier)
     elif run.start_from is not None:
         start_latte(model.latte, text_encoder, run.start_from)
     model.latte.gradient_checkpointing = settings.gradient_checkpointing
@@ -140,6 +152,23 @@ def train_text_to_video(run: Run, stage: str) -> None:
     task = make_task(r, settings, model, text_encoder, source, run.folder)
     average: Any = run.train(task, settings.loop, stage)
     save_average(average, run.folder / stage)
+
+
+def last_stage(folder: Path, before: str | None = None) -> str | None:
+    """The last stage of text to video that has been trained in a folder, before another if given.
+
+    None if there is none.
+    """
+    stages = TEXT_TO_VIDEO[: None if before is None else TEXT_TO_VIDEO.index(before)]
+    trained = [stage for stage in stages if (folder / stage / WEIGHTS).is_file()]
+    return trained[-1] if trained else None
+
+
+def new_text_to_video(recipe: Recipe, text_encoder: TextEncoder) -> TextToVideo:
+    """A random network whose time blocks do nothing yet."""
+    model = TextToVideo(Latte(recipe.transformer), text_encoder.model)
+    zero_init_temporal(model.latte)
+    return model
 
 
 def make_task(
@@ -168,7 +197,7 @@ def make_task(
         text_encoder,
         load_vae(folder / "vae"),
         DiffusionLoss(o.prediction, recipe.transformer.learned_variance),
-        o.timesteps,
+        settings.timesteps or o.timesteps,
         o.attention,
         recipe.prompts,
         recipe.defaults.guidance_scale,
@@ -205,14 +234,20 @@ def load_state(folder: Path) -> dict[str, torch.Tensor]:
 
 def train_probe(run: Run) -> None:
     """Train the probe on rendered clips and write it."""
-    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe, save_probe
+    from latte_core.evaluation.probe import save_probe
 
-    r = run.recipe
-    torch.manual_seed(r.seed)
-    probe = WorldProbe(r.world, r.probe.width)
-    batches = ProbeBatches(r.world, r.size, r.probe.batch_size, r.seed + 11)
-    average: Any = run.train(ProbeTask(probe, batches), r.probe.loop, "probe")
+    average: Any = run.train(probe_task(run.recipe), run.recipe.probe.loop, "probe")
     save_probe(average, run.folder / "probe.safetensors")
+
+
+def probe_task(recipe: Recipe) -> Task:
+    """Put the probe's task together."""
+    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe
+
+    torch.manual_seed(recipe.seed)
+    probe = WorldProbe(recipe.world, recipe.probe.width)
+    batches = ProbeBatches(recipe.world, recipe.size, recipe.probe.batch_size, recipe.seed + 11)
+    return ProbeTask(probe, batches)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.model import Latte
 from latte_core.training.loop import Losses
 from latte_core.training.sampling import (
+    Timesteps,
     attention_kernels,
     diffusion_losses,
     lay_out,
@@ -129,7 +130,7 @@ class TextToVideoTask:
     text_encoder: TextEncoder
     vae: Any
     objective: DiffusionLoss = field(default_factory=DiffusionLoss)
-    timesteps: Literal["uniform", "middle"] = "uniform"
+    timesteps: Timesteps = "uniform"
     attention: Literal["auto", "math"] = "auto"
     prompts: Sequence[str] = ()
     guidance_scale: float = 2.5

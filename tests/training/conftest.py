@@ -17,6 +17,7 @@ def bundle(tmp_path_factory):
     stages.train_autoencoder(run)
     stages.encode_world(run)
     stages.train_text_to_video(run, "stills")
+    stages.train_text_to_video(run, "motion")
     stages.train_text_to_video(run, "video")
     write_bundle(recipe, folder, folder / "model")
     return folder / "model"

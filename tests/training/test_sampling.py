@@ -16,6 +16,9 @@ def test_timesteps_cover_the_chain():
         assert 980 < int(steps.max()) <= 999
     inner = [float(((s > 250) & (s < 750)).float().mean()) for s in (middle, uniform)]
     assert inner[1] == pytest.approx(0.5, abs=0.03)
+    noisy, spread = (draw_timesteps(kind, 4000, draw) for kind in ("noisy", "spread"))
+    late = [float((s >= 700).float().mean()) for s in (noisy, spread, uniform)]
+    assert late == pytest.approx([0.7 + 0.3 * 0.3, 0.3 + 0.4 * 0.3 + 0.3 * 0.198, 0.3], abs=0.03)
     # logistic normal: P(|z| < ln 3) = 0.728, mixed half and half with 0.5
     assert inner[0] == pytest.approx(0.614, abs=0.03)
 

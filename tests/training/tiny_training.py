@@ -46,6 +46,12 @@ RECIPE: dict[str, Any] = {
     },
     "objective": {"prediction": "v_prediction", "timesteps": "middle", "length": 16},
     "stills": {"clips": 0, "images": 4, "loop": {"steps": 2, "workers": 0}},
+    "motion": {
+        "clips": 2,
+        "images": 1,
+        "timesteps": "noisy",
+        "loop": {"steps": 2, "workers": 0},
+    },
     "video": {"clips": 2, "images": 2, "loop": {"steps": 2, "workers": 0}},
     "probe": {"batch_size": 2, "width": 4, "loop": {"steps": 2, "workers": 0}},
     "defaults": {
