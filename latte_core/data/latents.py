@@ -14,7 +14,7 @@ from latte_core.data.world import ClipSpec, World, render_clip
 from latte_core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -29,23 +29,55 @@ class LatentClips:
     specs: tuple[ClipSpec, ...]
 
 
-def encode_clips(
-    world: World, size: int, count: int, encode: Callable[[np.ndarray], Tensor], seed: int
-) -> LatentClips:
-    """Render `count` training clips and encode each: `encode` maps uint8 (F, H, W, 3) to latents.
+@dataclass(frozen=True)
+class Renders:
+    """Clip i as uint8 (16, H, W, 3); a map-style data set, so that many processes can draw."""
 
-    Clip i is the same for the same seed, whatever the count. The latents are kept in half
+    specs: Sequence[ClipSpec]
+    size: int
+
+    def __len__(self) -> int:
+        """How many clips there are."""
+        return len(self.specs)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Draw a clip."""
+        return render_clip(self.specs[number], 16, self.size)
+
+
+def encode_clips(
+    renders: Renders, encode: Callable[[np.ndarray], Tensor], workers: int = 0
+) -> LatentClips:
+    """Encode every clip; `encode` maps uint8 (F, H, W, 3) to latents (F, 4, h, w).
+
+    `workers` processes draw ahead of the encoder, none with 0. The latents are kept in half
     precision.
     """
     import torch
+    from torch.utils.data import DataLoader
 
-    specs = [world.draw(np.random.default_rng((seed, i))) for i in range(count)]
-    latents = []
-    for number, spec in enumerate(specs):
-        latents.append(encode(render_clip(spec, 16, size)).half().transpose(0, 1))
+    loader: DataLoader[np.ndarray] = DataLoader(
+        renders,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+    )
+    latents, count = [], len(renders)
+    for number, frames in enumerate(loader):
+        latents.append(encode(frames).half().transpose(0, 1))
         if (number + 1) % 500 == 0:
             log.info("encoded %d of %d clips", number + 1, count)
-    return LatentClips(torch.stack(latents), tuple(specs))
+    return LatentClips(torch.stack(latents), tuple(renders.specs))
+
+
+def _as_it_is(frames: np.ndarray) -> np.ndarray:
+    """Keep numpy; a named function, since workers may be started by pickling it."""
+    return frames
+
+
+def draw_specs(world: World, count: int, seed: int) -> list[ClipSpec]:
+    """Draw training clips. Clip i is the same for the same seed, whatever the count."""
+    return [world.draw(np.random.default_rng((seed, i))) for i in range(count)]
 
 
 def save_clips(clips: LatentClips, path: Path) -> None:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """Shape and training of the autoencoder; `clips` is how many it then encodes."""
+    """Shape and training of the autoencoder; it then encodes `clips` that `workers` draw."""
 
     shape: VaeConfig
     loop: LoopConfig
@@ -29,6 +29,7 @@ class AutoencoderRecipe:
     kl_weight: float = 2e-4
     edge_weight: float = 0.5
     clips: int = 6000
+    workers: int = 0
 
 
 @dataclass(frozen=True)

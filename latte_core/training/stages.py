@@ -18,7 +18,14 @@ from torch import nn
 from latte_core.components.text_encoder import TextEncoder, new_text_encoder
 from latte_core.components.vae import encode_frames, load_vae, new_vae, save_vae
 from latte_core.data.captions import vocabulary
-from latte_core.data.latents import LatentClips, encode_clips, load_clips, save_clips
+from latte_core.data.latents import (
+    LatentClips,
+    Renders,
+    draw_specs,
+    encode_clips,
+    load_clips,
+    save_clips,
+)
 from latte_core.data.pixels import to_pixels
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.errors import DataError
@@ -114,7 +121,8 @@ def encode_world(run: Run) -> LatentClips:
         return encode_frames(vae, to_pixels(frames).to(run.device)).cpu()
 
     r = run.recipe
-    clips = encode_clips(r.world, r.size, r.autoencoder.clips, encode, r.seed + 7)
+    specs = draw_specs(r.world, r.autoencoder.clips, r.seed + 7)
+    clips = encode_clips(Renders(specs, r.size), encode, r.autoencoder.workers)
     save_clips(clips, run.folder / CLIPS)
     return clips
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latte_core.data.latents import encode_clips, load_clips, save_clips
+from latte_core.data.latents import Renders, draw_specs, encode_clips, load_clips, save_clips
 from latte_core.data.world import World, render_clip
 from latte_core.errors import DataError
 
@@ -18,20 +18,30 @@ def encode(frames):
     return torch.cat([small, torch.zeros_like(small[:, :1])], 1)
 
 
+def renders(count, seed=1):
+    return Renders(draw_specs(WORLD, count, seed), 16)
+
+
 def test_clips_are_those_of_their_specs_whatever_the_count():
-    three = encode_clips(WORLD, 16, 3, encode, seed=1)
-    two = encode_clips(WORLD, 16, 2, encode, seed=1)
+    three = encode_clips(renders(3), encode)
+    two = encode_clips(renders(2), encode)
     assert three.latents.shape == (3, 4, 16, 2, 2)
     assert torch.equal(three.latents[:2], two.latents)
     assert three.specs[:2] == two.specs
     again = encode(render_clip(three.specs[2], 16, 16)).half().transpose(0, 1)
     assert torch.equal(three.latents[2], again)
-    assert encode_clips(WORLD, 16, 2, encode, seed=2).specs != two.specs
+    assert encode_clips(renders(2, seed=2), encode).specs != two.specs
     assert not any(WORLD.is_held_out(spec) for spec in three.specs)
 
 
+def test_processes_draw_the_same_clips_in_order():
+    alone, together = (encode_clips(renders(5), encode, workers) for workers in (0, 2))
+    assert torch.equal(alone.latents, together.latents)
+    assert not torch.equal(alone.latents[0], alone.latents[1])
+
+
 def test_clips_survive_the_disk(tmp_path):
-    clips = encode_clips(WORLD, 16, 2, encode, seed=1)
+    clips = encode_clips(renders(2), encode)
     save_clips(clips, tmp_path / "clips.safetensors")
     loaded = load_clips(tmp_path / "clips.safetensors")
     assert loaded.specs == clips.specs
