@@ -1,4 +1,4 @@
-"""The command `generate`: a prompt in, files out, a progress bar on stderr."""
+"""The command `generate`: a prompt or a class in, files out, a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from latte_core.engine.events import Decoding, Encoded, Event, Finished, Generation, Loading, Step
+from latte_core.engine.events import (
+    Decoding,
+    Encoded,
+    EngineInfo,
+    Event,
+    Finished,
+    Generation,
+    Loading,
+    Step,
+)
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.errors import LatteError, MediaError, RequestError
 from latte_core.media import check_target, write_clip, write_still
@@ -37,7 +47,18 @@ TEXT_FIELDS = ("negative_prompt", "mode", "scheduler")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `generate` to its parser."""
-    parser.add_argument("prompt", help="what the video shows")
+    parser.add_argument("prompt", nargs="?", default="", help="what the video shows")
+    parser.add_argument(
+        "--class",
+        dest="class_name",
+        help="class of the video, for a class model: its name or its number from 0",
+        metavar="NAME_OR_NUMBER",
+    )
+    parser.add_argument(
+        "--image-classes",
+        help="classes of the stills, one each, with commas between; the video's if not given",
+        metavar="LIST",
+    )
     parser.add_argument(
         "--out", type=Path, help="file to write: .mp4, or .png in mode image", metavar="FILE"
     )
@@ -60,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         Engine.load(arguments.model, arguments.memory, arguments.device, progress.show) as engine,
         _stop_on_interrupt() as stop,
     ):
-        job = engine.submit(request)
+        job = engine.submit(_with_classes(request, arguments, engine.describe()))
         for event in job.events():
             if stop.is_set():
                 job.cancel()
@@ -74,12 +95,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> GenerationRequest:
+    """The request, checked before the model is read; classes stand at 0 until their names are."""
     fields: dict[str, Any] = {}
+    if arguments.class_name is not None:
+        fields["class_label"] = 0
+    if arguments.image_classes is not None:
+        fields["image_class_labels"] = (0,) * len(arguments.image_classes.split(","))
     for field, _ in OPTIONS.values():
         value = getattr(arguments, field)
         if value is not None:
             fields[field] = value if field in TEXT_FIELDS else _number(value)
     return GenerationRequest(arguments.prompt, **fields)
+
+
+def _with_classes(
+    request: GenerationRequest, arguments: argparse.Namespace, info: EngineInfo
+) -> GenerationRequest:
+    """The request with the numbers of the classes that were named."""
+    if arguments.class_name is not None:
+        request = replace(request, class_label=info.class_index(arguments.class_name))
+    if arguments.image_classes is not None:
+        labels = tuple(info.class_index(name) for name in arguments.image_classes.split(","))
+        request = replace(request, image_class_labels=labels)
+    return request
 
 
 def _number(text: str) -> int | float | str:

@@ -26,11 +26,11 @@ def write_tiny_folder(
 
     folder.mkdir(parents=True, exist_ok=True)
     words = _write_tokenizer(folder / "tokenizer")
-    parts = {"text_encoder": _encoder(words), "transformer": _transformer(), "vae": _vae()}
+    parts = {"text_encoder": _encoder(words), "transformer": _transformer(), "vae": tiny_vae()}
     if temporal_decoder:
         parts["vae_temporal_decoder"] = _temporal_decoder()
     for offset, (name, module) in enumerate(parts.items()):
-        _randomise(module, seed + offset).save_pretrained(folder / name)
+        randomise(module, seed + offset).save_pretrained(folder / name)
     DDIMScheduler(
         num_train_timesteps=1000, clip_sample=False, **BETAS, timestep_spacing="leading"
     ).save_pretrained(folder / "scheduler")
@@ -81,7 +81,8 @@ def _transformer():
     )
 
 
-def _vae():
+def tiny_vae(channels=4):
+    """A random autoencoder that halves each side three times."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -89,6 +90,7 @@ def _vae():
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(8, 8, 16, 16),
         layers_per_block=1,
+        latent_channels=channels,
         norm_num_groups=4,
         sample_size=SIZE,
         scaling_factor=0.18215,
@@ -133,7 +135,7 @@ def _write_tokenizer(folder: Path) -> int:
     return pieces.get_piece_size()
 
 
-def _randomise(module, seed: int):
+def randomise(module, seed: int):
     """Weights of a size that keeps activations near one; gains near one, biases small."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,8 +1,9 @@
-"""Classifier-free guidance: which prompts the model sees, and how its halves are joined."""
+"""Classifier-free guidance: what the model is told, and how its halves are joined."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,25 +13,32 @@ from latte_core.errors import ShapeError
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What every step reads besides the latents.
+    """What every step reads besides the latents: two rows with guidance, else one.
 
-    embeds (2, L, Ct), the negative prompt first, or (1, L, Ct) without guidance. mask (2, L)
-    where the two differ in length, else None.
+    The first of two rows is what guidance leads away from, the negative prompt or "no class".
+    A text model has embeds (rows, L, Ct), and a mask (2, L) where the two differ in length; a class
+    model has labels (rows, 1 + I), the clip's and each still's; an unconditional one has neither.
     """
 
-    embeds: Tensor
+    embeds: Tensor | None
     mask: Tensor | None
     guidance_scale: float
+    labels: Tensor | None = None
 
     @property
     def halves(self) -> int:
         """Rows of the model's batch."""
-        return int(self.embeds.shape[0])
+        told = self.labels if self.embeds is None else self.embeds
+        return 1 if told is None else int(told.shape[0])
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
-        """The same on another device, in another dtype."""
-        mask = None if self.mask is None else self.mask.to(device)
-        return Conditions(self.embeds.to(device, dtype), mask, self.guidance_scale)
+        """The same on another device, embeddings in another dtype."""
+        return replace(
+            self,
+            embeds=None if self.embeds is None else self.embeds.to(device, dtype),
+            mask=None if self.mask is None else self.mask.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
 
 
 def pair_prompts(prompt: Tensor, negative: Tensor | None, guidance_scale: float) -> Conditions:
@@ -52,11 +60,24 @@ def pair_prompts(prompt: Tensor, negative: Tensor | None, guidance_scale: float)
     return Conditions(embeds, mask, guidance_scale)
 
 
+def pair_labels(labels: Sequence[int], null_label: int, guidance_scale: float) -> Conditions:
+    """Labels of the clip and of each still, beside "no class" if they are to be guided.
+
+    `null_label` is the row behind the last class: a model of 101 classes has 101 there.
+    """
+    rows = [list(labels)]
+    if guidance_scale > 1:
+        rows.insert(0, [null_label] * len(labels))
+    return Conditions(None, None, guidance_scale, torch.tensor(rows))
+
+
 def guided(output: Tensor, conditions: Conditions, channels: int) -> Tensor:
     """Join the halves of a model's output: (2, Cout, F, h, w) -> (1, Cout, F, h, w).
 
-    Only the first `channels` (the prediction) are guided; a learned variance is the prompt's
-    own, because an extrapolated variance leaves its range. Without guidance nothing changes.
+    Only the first `channels` (the prediction) are guided; a learned variance is the prompt's or
+    the class's own, because an extrapolated variance leaves its range. So did the original's class
+    models, which guided the 4 noise channels; its text pipeline guided all 8 channels and then
+    dropped the variance, which comes to the same. Without guidance nothing changes.
     """
     if output.shape[0] != conditions.halves:
         raise ShapeError(f"{output.shape[0]} outputs for {conditions.halves} prompts.")

@@ -67,10 +67,59 @@ def make_scheduler(name: str, scheduler_config: Mapping[str, Any]) -> Any:
     config.update(spec.options)
     if config.get("variance_type") in LEARNED_VARIANCE and not spec.reads_variance:
         del config["variance_type"]
+    if name == "ddim" and _is_spaced(config):
+        return SpacedDDIM(diffusers.DDPMScheduler.from_config(config))
     try:
         return getattr(diffusers, spec.class_name).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ConfigError(f"The model's scheduler config does not suit {name}: {error}") from error
+
+
+class SpacedDDIM:
+    """DDIM without noise, on timesteps from one end of the chain to the other (`linspace`).
+
+    These are the original's timesteps (0, 20, 41, 61, ..., 999 for 50 steps), whose distances
+    differ; diffusers' DDIMScheduler always steps by 1000 // N and so would miss the next one.
+    `chain` is a DDPMScheduler, which knows the betas and the neighbours of every timestep.
+    """
+
+    init_noise_sigma = 1.0
+
+    def __init__(self, chain: Any) -> None:
+        self._chain = chain
+        self.config = chain.config
+        self.alphas_cumprod: Tensor = chain.alphas_cumprod
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The timesteps of a sampling, descending (N,)."""
+        return self._chain.timesteps
+
+    def set_timesteps(self, num_inference_steps: int) -> None:
+        """Choose the number of steps, at most as many as the chain has."""
+        self._chain.set_timesteps(num_inference_steps)
+
+    def scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """The latents as they are."""
+        return latents
+
+    def step(
+        self, prediction: Tensor, timestep: Tensor, latents: Tensor, return_dict: bool = False
+    ) -> tuple[Tensor]:
+        """Latents (B, C, F, h, w) of the next timestep, the picture itself after the last."""
+        before = int(self._chain.previous_timestep(timestep))
+        bars, kind = self.alphas_cumprod, self.config.prediction_type
+        picture = predict_x0(prediction, latents, timestep, bars, kind)
+        here = float(bars[int(timestep)])
+        there = float(bars[before]) if before >= 0 else 1.0
+        noise = (latents - here**0.5 * picture) / (1 - here) ** 0.5
+        return (there**0.5 * picture + (1 - there) ** 0.5 * noise,)
+
+
+def _is_spaced(config: Mapping[str, Any]) -> bool:
+    """Whether a config means the original's DDIM: uneven steps, and nothing clipped."""
+    clips = config.get("clip_sample", True) or config.get("thresholding", False)
+    return config.get("timestep_spacing") == "linspace" and not clips
 
 
 def reads_variance(scheduler: Any) -> bool:

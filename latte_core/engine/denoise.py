@@ -169,6 +169,7 @@ class Denoiser:
             timestep.to(seen.device).expand(batch),
             prompt_embeds=self._conditions.embeds,
             prompt_attention_mask=self._conditions.mask,
+            class_labels=self._conditions.labels,
             num_images=len(self._sampling.stills),
         )
         output = guided(output.float(), self._conditions, seen.shape[1])

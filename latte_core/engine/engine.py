@@ -14,10 +14,10 @@ from types import TracebackType
 
 from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading
+from latte_core.engine.labels import make_conditioner
 from latte_core.engine.memory import make_policy, recover
 from latte_core.engine.parts import load_parts
 from latte_core.engine.pipeline import Pipeline
-from latte_core.engine.prompts import PromptBook
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.worker import Job, Worker
 from latte_core.errors import LatteError
@@ -40,7 +40,7 @@ class Engine:
         device: str = "auto",
         on_progress: Callable[[Loading], None] | None = None,
     ) -> Engine:
-        """Read a folder, or a hub id, in the Latte-1 layout.
+        """Read a folder, or a hub id, in the Latte-1 layout, or that of a converted class model.
 
         `memory` is auto, resident, offload, offload-8bit, offload-4bit or text-on-cpu; `device`
         is auto, cuda, mps or cpu. `describe().plan` says what was chosen and why. Raises
@@ -52,11 +52,7 @@ class Engine:
         def work(job: Job[Loading]) -> None:
             parts = load_parts(str(model), memory, device, job.emit)
             policy = make_policy(parts.plan, parts.modules())
-            made.append(
-                Pipeline(
-                    parts, policy, PromptBook(parts.text, parts.closed_vocabulary, parts.aliases)
-                )
-            )
+            made.append(Pipeline(parts, policy, make_conditioner(parts)))
             job.emit(Loading("ready", f"{parts.name} is ready", 1.0))
 
         try:

@@ -132,7 +132,8 @@ class EngineInfo:
             return int(name)
         if not self.classes:
             raise RequestError(
-                "class_label", f"The class {name[:40]!r} was asked for, but this model has none."
+                "class_label",
+                f"There is no class {name[:40]!r}: this model knows no classes, so leave it out.",
             )
         near = difflib.get_close_matches(_plain(name[:100]), plain, n=3)
         closest = ", ".join(f"{self.classes[plain[one]]} ({plain[one]})" for one in near)

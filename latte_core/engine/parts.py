@@ -23,6 +23,7 @@ from latte_core.checkpoints import (
 from latte_core.checkpoints.files import read_header, read_json
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import load_temporal_vae, load_vae
+from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
@@ -52,11 +53,14 @@ TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 
 
 @dataclass(frozen=True)
 class Parts:
-    """A loaded model: its networks, and what its folder says about them."""
+    """A loaded model: its networks, and what its folder says about them.
+
+    `text` is there if the transformer reads prompts; `classes` names a class model's classes.
+    """
 
     name: str
     hash: str
-    text: TextEncoder
+    text: TextEncoder | None
     transformer: Latte
     vae: Any
     temporal_vae: Any | None
@@ -65,6 +69,7 @@ class Parts:
     defaults: Defaults
     plan: Plan
     card: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def vae_factor(self) -> int:
@@ -94,14 +99,6 @@ class Parts:
     def conditioning(self) -> Conditioning:
         """What the transformer is told: a prompt, a class or nothing."""
         return self.transformer.config.conditioning
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes by label, from the card; their numbers where it names none."""
-        names = self.card.get("classes")
-        if isinstance(names, list) and len(names) == self.transformer.config.num_classes:
-            return tuple(map(str, names))
-        return tuple(map(str, range(self.transformer.config.num_classes)))
 
     @property
     def size_multiple(self) -> int:
@@ -137,7 +134,7 @@ class Parts:
     def modules(self) -> dict[str, torch.nn.Module]:
         """The networks by the names that memory policies use."""
         modules = {
-            "text_encoder": self.text.model,
+            "text_encoder": None if self.text is None else self.text.model,
             "transformer": self.transformer,
             "vae": self.vae,
             "temporal_vae": self.temporal_vae,
@@ -153,18 +150,21 @@ def load_parts(model: str, memory: str, device: str, report: OnProgress) -> Part
     report(Loading("find", f"Looking for {model}", 0.0))
     folder = resolve_model(model)
     report(Loading("verify", f"Checking {folder.name}", 0.05))
+    _check_vae(folder)
     check_layout(folder)
-    if not (folder / "text_encoder").is_dir():
-        raise CheckpointError(
-            f"The model in {folder} knows classes and reads no prompts, which the engine needs: "
-            "give a text-to-video model."
-        )
     manifest = read_manifest(folder)
     if manifest is not None:
         verify_folder(folder, manifest)
     transformer_config = read_json(folder / "transformer" / "config.json")
     vae_config = read_json(folder / "vae" / "config.json")
     defaults = manifest.defaults if manifest else folder_defaults(transformer_config, vae_config)
+    if conditioning_of(transformer_config) == "text" and not (folder / "text_encoder").is_dir():
+        raise CheckpointError(
+            f"The model reads prompts, but {folder / 'text_encoder'} is missing. Fetch the model "
+            "folder again."
+        )
+    if conditioning_of(transformer_config) == "none":
+        defaults = replace(defaults, guidance_scale=1.0)  # nothing to be guided by
     sizes = measure(folder, transformer_config, vae_config, defaults)
     plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16())
     report(Loading("plan", plan.sentence, 0.1))
@@ -179,15 +179,23 @@ def _read_parts(
     report: OnProgress,
 ) -> Parts:
     manifest, defaults = described
-    report(Loading("text_encoder", "Reading the text encoder", 0.15))
-    text_dtype = getattr(torch, plan.text_dtype)
-    text = load_text_encoder(folder, text_dtype, plan.text_bits, plan.text_device)
+    text = None
+    if conditioning_of(read_json(folder / "transformer" / "config.json")) == "text":
+        report(Loading("text_encoder", "Reading the text encoder", 0.15))
+        text_dtype = getattr(torch, plan.text_dtype)
+        text = load_text_encoder(folder, text_dtype, plan.text_bits, plan.text_device)
     report(Loading("transformer", "Reading the transformer", 0.6))
     transformer = load_transformer(folder / "transformer", getattr(torch, plan.transformer_dtype))
     transformer.requires_grad_(False)
     report(Loading("vae", "Reading the autoencoder", 0.9))
     vae_dtype = getattr(torch, plan.vae_dtype)
     vae = load_vae(folder / "vae", vae_dtype)
+    channels = transformer.config.in_channels
+    if vae.config.latent_channels != channels:
+        raise CheckpointError(
+            f"{folder / 'vae'} has {vae.config.latent_channels} latent channels, the transformer "
+            f"{channels}: give the autoencoder that the transformer was trained with."
+        )
     temporal_folder = folder / "vae_temporal_decoder"
     temporal = load_temporal_vae(temporal_folder, vae_dtype) if temporal_folder.is_dir() else None
     card = dict(manifest.card) if manifest else {}
@@ -199,21 +207,70 @@ def _read_parts(
         vae=vae,
         temporal_vae=temporal,
         scheduler_config=_scheduler_config(folder, transformer),
-        preview=manifest.preview if manifest else sd1_preview(),
+        preview=manifest.preview if manifest else plain_preview(channels),
         defaults=defaults,
         plan=plan,
         card=card,
+        classes=class_names(card, transformer.config.num_classes),
     )
 
 
+def _check_vae(folder: Path) -> None:
+    """Raise CheckpointError, saying how to add one, for our own kind of folder without a `vae`.
+
+    Published class models come as the transformer alone.
+    """
+    kind = read_json(folder / "model_index.json").get("transformer")
+    if kind == ["latte_core", "Latte"] and not (folder / "vae").is_dir():
+        raise CheckpointError(
+            f"{folder / 'vae'} is missing: without an autoencoder, latents do not become pictures. "
+            "The published class models were trained with Stable Diffusion's (4 channels, 8 pixels "
+            "a latent; diffusers folder sd-vae-ft-ema or the vae of Latte-1). Add it with "
+            "python -m latte_core convert IN OUT --vae FOLDER."
+        )
+
+
+def conditioning_of(transformer: dict[str, Any]) -> str:
+    """What a transformer's config.json says that the model is told: text, class or none."""
+    # diffusers' own layout, which knows no such key, is of text models only.
+    return str(transformer.get("conditioning", "none" if "hidden_size" in transformer else "text"))
+
+
+def class_names(card: dict[str, Any], num_classes: int) -> tuple[str, ...]:
+    """Names of the classes by label, from the card; their numbers where it names none.
+
+    Raises CheckpointError if the card names more or fewer than there are.
+    """
+    names = card.get("classes")
+    if not isinstance(names, list):
+        return tuple(map(str, range(num_classes)))
+    if len(names) != num_classes:
+        raise CheckpointError(
+            f"The model's card names {len(names)} classes, its transformer has {num_classes}: "
+            "correct `classes` in latte_manifest.json, or convert the model again."
+        )
+    return tuple(map(str, names))
+
+
 def folder_defaults(transformer: dict[str, Any], vae: dict[str, Any]) -> Defaults:
-    """Defaults of a folder without a manifest: Latte-1's, at the size the transformer has."""
+    """Defaults of a folder without a manifest: the released model's, at the transformer's size.
+
+    Class models are guided as the UCF101 release was; an unconditional model cannot be.
+    """
+    defaults = LATTE_1_DEFAULTS
+    if (kind := conditioning_of(transformer)) != "text":
+        defaults = replace(
+            defaults,
+            num_inference_steps=250,
+            scheduler="ddpm",
+            guidance_scale=7.0 if kind == "class" else 1.0,
+        )
     depth = len(vae.get("block_out_channels", (1, 1, 1, 1)))
     side = int(transformer.get("sample_size", 64)) * 2 ** (depth - 1)
     frames = transformer.get("video_length", transformer.get("num_frames"))
     return replace(
-        LATTE_1_DEFAULTS,
-        num_frames=int(frames or LATTE_1_DEFAULTS.num_frames),
+        defaults,
+        num_frames=int(frames or defaults.num_frames),
         height=side,
         width=side,
     )
@@ -225,11 +282,24 @@ def sd1_preview() -> PreviewMap:
     return PreviewMap(weight=weight, bias=(0.5, 0.5, 0.5))
 
 
+def plain_preview(channels: int) -> PreviewMap:
+    """A map for latents of which nothing is known: Stable Diffusion's where the number fits.
+
+    Else the first three channels are the colours, two standard deviations to either side.
+    """
+    if channels == len(SD1_RGB):
+        return sd1_preview()
+    rows = ((0.25, 0.0, 0.0), (0.0, 0.25, 0.0), (0.0, 0.0, 0.25))
+    black = ((0.0, 0.0, 0.0),) * max(0, channels - len(rows))
+    return PreviewMap(weight=(*rows[:channels], *black), bias=(0.5, 0.5, 0.5))
+
+
 def measure(
     folder: Path, transformer: dict[str, Any], vae: dict[str, Any], defaults: Defaults
 ) -> ModelSizes:
     """Count the folder's parameters from the headers of its files, and its default shapes."""
-    text = _shapes(folder / "text_encoder")
+    reads_text = conditioning_of(transformer) == "text"
+    text = _shapes(folder / "text_encoder") if reads_text else {}
     packed = {
         name: count
         for name, count in text.items()
@@ -237,8 +307,9 @@ def measure(
     }
     heads, width = transformer.get("num_attention_heads"), transformer.get("attention_head_dim")
     hidden = heads * width if heads and width else transformer.get("hidden_size", 1152)
-    patch = 8 * int(transformer.get("patch_size", 2))
-    widths = vae.get("block_out_channels", (128, 256))
+    widths = vae.get("block_out_channels", (128, 256, 512, 512))
+    patch = 2 ** (len(widths) - 1) * int(transformer.get("patch_size", 2))
+    tubes = defaults.num_frames // int(transformer.get("patch_frames", 1))
     temporal = folder / "vae_temporal_decoder"
     return ModelSizes(
         text=sum(text.values()),
@@ -246,9 +317,10 @@ def measure(
         transformer=sum(_shapes(folder / "transformer").values()),
         vae=sum(_shapes(folder / "vae").values()) + sum(_shapes(temporal).values()),
         hidden_size=int(hidden),
-        tokens=defaults.num_frames * (defaults.height // patch) * (defaults.width // patch),
+        tokens=tubes * (defaults.height // patch) * (defaults.width // patch),
         decoder_elements=widths[min(1, len(widths) - 1)] * defaults.height * defaults.width,
         frames_at_once=TEMPORAL_CHUNK if temporal.is_dir() else 1,
+        halves=1 if conditioning_of(transformer) == "none" else 2,
     )
 
 
@@ -266,6 +338,7 @@ def _shapes(folder: Path) -> dict[str, int]:
 
 def _scheduler_config(folder: Path, transformer: Latte) -> dict[str, Any]:
     config = read_json(folder / "scheduler" / "scheduler_config.json")
-    if not transformer.config.learned_variance:  # nothing to read a variance from
-        config.pop("variance_type", None)
+    learned = config.get("variance_type") in LEARNED_VARIANCE
+    if learned and not transformer.config.learned_variance:  # nothing to read a variance from
+        del config["variance_type"]
     return config

@@ -17,7 +17,7 @@ from latte_core.engine.denoise import Denoiser, Sampling, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
 from latte_core.engine.memory import MemoryMeter, MemoryPolicy
 from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
-from latte_core.engine.prompts import PromptBook
+from latte_core.engine.prompts import Conditioner
 from latte_core.engine.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ Check = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A loaded model with its memory policy and the prompts it remembers."""
+    """A loaded model with its memory policy, and what makes its conditions of a request."""
 
     parts: Parts
     policy: MemoryPolicy
-    prompts: PromptBook
+    conditioner: Conditioner
 
     @torch.no_grad()
     def run(self, request: GenerationRequest, emit: Emit, check: Check) -> Generation:
@@ -47,7 +47,7 @@ class Pipeline:
         check = _sampled(check, meter)
         check(0, 0)
         with _timed(timings, "encode_s"):
-            prompt = self.prompts.encode(request, self.policy)
+            prompt = self.conditioner.encode(request, self.policy)
         emit(
             Encoded(
                 prompt.tokens, prompt.unknown_words, timings["encode_s"], dict(prompt.suggestions)

@@ -32,8 +32,9 @@ class ModelSizes:
     """Parameters of the parts and the shapes that decide the activations.
 
     `text_packed` counts those text parameters that bitsandbytes packs (neither `wo` nor the
-    embedding). tokens is (F + I) x N of the largest request that must fit, for one prompt half;
-    `decoder_elements` is channels x height x width of the decoder's widest full-size map.
+    embedding); a model that reads no prompt has 0 of both. tokens is (F + I) x N of the largest
+    request that must fit, for one of `halves` (2 with guidance); `decoder_elements` is channels x
+    height x width of the decoder's widest full-size map.
     """
 
     text: int
@@ -44,6 +45,7 @@ class ModelSizes:
     tokens: int
     decoder_elements: int
     frames_at_once: int = 1
+    halves: int = 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class PlanKind:
     text_bits: Literal[8, 4] | None = None
     text_on_cpu: bool = False
     meaning: str = ""
+
+    @property
+    def about_text(self) -> bool:
+        """Whether the plan only says where or how the text encoder is held."""
+        return self.text_bits is not None or self.text_on_cpu
 
 
 # In the order in which `auto` tries them: fastest first, then the least loss.
@@ -107,6 +114,8 @@ def choose_plan(
     Raises MemoryPlanError, with the figures in GiB and the remedy, if nothing fits.
     """
     names, devices = _allowed(memory, device, free_bytes)
+    if not sizes.text:
+        names = _without_text(names)
     rejected: list[str] = []
     for place in devices:
         for name in names:
@@ -116,7 +125,8 @@ def choose_plan(
             need = _needed(plan)
             host_need = _host_bytes(plan, sizes)
             if need <= free_bytes[place] and host_need <= free_bytes.get("cpu", host_need):
-                return _with_sentence(plan, need, free_bytes[place], rejected)
+                free = free_bytes[place]
+                return _with_sentence(plan, need, free, rejected, bool(sizes.text))
             short = need if need > free_bytes[place] else host_need
             where = place if need > free_bytes[place] else "cpu"
             rejected.append(
@@ -153,6 +163,18 @@ def _allowed(
     return (tuple(PLANS) if memory == "auto" else (memory,)), chosen
 
 
+def _without_text(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The plans that mean something for a model without a text encoder."""
+    left = tuple(name for name in names if not PLANS[name].about_text)
+    if not left:
+        others = [name for name, kind in PLANS.items() if not kind.about_text]
+        raise MemoryPlanError(
+            f"The memory plan {names[0]} is about the text encoder, which this model does not "
+            f"have: choose auto, {' or '.join(others)}."
+        )
+    return left
+
+
 def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> Plan:
     """The plan with its dtypes and its peak on `device`."""
     kind = PLANS[name]
@@ -166,8 +188,8 @@ def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> 
     width = 4 if dtype == "float32" else 2
     text = 0 if kind.text_on_cpu else _text_bytes(plan, sizes)
     transformer, vae = width * sizes.transformer, width * sizes.vae
-    # Both prompt halves run as one batch.
-    denoising = STREAM_TENSORS * width * 2 * sizes.tokens * sizes.hidden_size
+    # Both halves of guidance run as one batch.
+    denoising = STREAM_TENSORS * width * sizes.halves * sizes.tokens * sizes.hidden_size
     decoding = DECODER_MAPS * width * sizes.decoder_elements * sizes.frames_at_once
     if not kind.offload or device == "cpu":
         peak = text + transformer + vae + max(denoising, decoding)
@@ -200,10 +222,10 @@ def _host_bytes(plan: Plan, sizes: ModelSizes) -> int:
     return int(waiting)
 
 
-def _with_sentence(plan: Plan, need: int, free: int, rejected: list[str]) -> Plan:
-    text = f"{plan.text_bits}-bit" if plan.text_bits else plan.text_dtype
+def _with_sentence(plan: Plan, need: int, free: int, rejected: list[str], has_text: bool) -> Plan:
+    text = f"text encoder {f'{plan.text_bits}-bit' if plan.text_bits else plan.text_dtype}, "
     sentence = (
-        f"{plan.name} on {plan.device}: {PLANS[plan.name].meaning} (text encoder {text}, "
+        f"{plan.name} on {plan.device}: {PLANS[plan.name].meaning} ({text if has_text else ''}"
         f"transformer {plan.transformer_dtype}); needs {_gib(need)} of {_gib(free)} free."
     )
     if rejected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +32,13 @@ class EncodedPrompt:
     tokens: int
     unknown_words: tuple[str, ...]
     suggestions: dict[str, str] = field(default_factory=dict)
+
+
+class Conditioner(Protocol):
+    """Turns what a request asks for into what the transformer reads."""
+
+    def encode(self, request: GenerationRequest, policy: MemoryPolicy) -> EncodedPrompt:
+        """Conditions for every step of a resolved request."""
 
 
 class PromptBook:

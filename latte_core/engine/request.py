@@ -159,7 +159,7 @@ class GenerationRequest:
                     name, f"{name} is {_shown(value)}, but this model reads no text: {instead}."
                 )
         if conditioning == "class":
-            self._check_labels(len(classes))
+            self._check_labels(classes)
         elif told_classes:
             raise RequestError(
                 "class_label",
@@ -173,22 +173,24 @@ class GenerationRequest:
                 "has nothing to be guided by: leave it out or set it to 1.",
             )
 
-    def _check_labels(self, classes: int) -> None:
+    def _check_labels(self, classes: Sequence[str]) -> None:
+        last = len(classes) - 1
         if self.class_label is None:
+            few = ", ".join(f"{label} {name[:30]}" for label, name in enumerate(classes[:3]))
             raise RequestError(
                 "class_label",
-                f"class_label is missing: this model makes {classes} classes, so choose one from "
-                f"0 to {classes - 1}.",
+                f"class_label is missing: this model makes {len(classes)} classes ({few}, ...), so "
+                f"choose one from 0 to {last}.",
             )
         for name, label in (
             ("class_label", self.class_label),
             *(("image_class_labels", label) for label in self.image_class_labels),
         ):
-            if label >= classes:
+            if label > last:
                 raise RequestError(
                     name,
-                    f"{name} has {label}, but this model makes {classes} classes: choose from 0 "
-                    f"to {classes - 1}.",
+                    f"{name} has {label}, but this model makes {len(classes)} classes: choose from "
+                    f"0 to {last}.",
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,8 +231,8 @@ class GenerationRequest:
         if self.class_label is not None and (self.prompt or self.negative_prompt):
             raise RequestError(
                 "class_label",
-                f"class_label is {self.class_label} and there is a prompt as well: give a class to "
-                "a class model, a prompt to a text model.",
+                "class_label is set and there is a prompt as well: give a class to a class model, "
+                "a prompt to a text model.",
             )
         if own and self.mode == "video":
             raise RequestError(

@@ -4,7 +4,7 @@ import diffusers
 import pytest
 import torch
 
-from latte_core.diffusion.guidance import Conditions, guided, pair_prompts
+from latte_core.diffusion.guidance import Conditions, guided, pair_labels, pair_prompts
 from latte_core.diffusion.schedulers import SCHEDULERS, make_scheduler, predict_x0, reads_variance
 from latte_core.errors import ConfigError, ShapeError
 
@@ -116,3 +116,55 @@ def test_prompts_of_one_length_need_no_mask_and_others_get_a_real_one():
     assert odd.mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
     assert torch.equal(odd.embeds[0], negative[0])
     assert torch.equal(odd.embeds[1, :3], prompt[0])
+
+
+def test_spaced_ddim_equals_the_stock_one_where_distances_are_even():
+    """Eleven steps lie 100 timesteps apart on a chain of 1001, from end to end."""
+    config = {**CONFIG, "num_train_timesteps": 1001}
+    stock = make_scheduler("ddim", {**config, "timestep_spacing": "leading"})
+    stock.set_timesteps(10)
+    spaced = make_scheduler("ddim", {**config, "timestep_spacing": "linspace"})
+    assert type(spaced) is not type(stock)
+    spaced.set_timesteps(11)
+    assert spaced.timesteps.tolist() == [1000, *stock.timesteps.tolist()]
+    generator = torch.Generator().manual_seed(0)
+    ours = theirs = torch.randn(1, 4, 2, 4, 4, generator=generator)
+    for timestep in stock.timesteps:
+        output = torch.randn(ours.shape, generator=generator)
+        theirs = stock.step(output, timestep, theirs, return_dict=False)[0]
+        ours = spaced.step(output, timestep, ours, return_dict=False)[0]
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_uneven_steps_of_ddim_end_where_the_next_begins():
+    """A model that is right is followed along the chain's own noise levels to the picture."""
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.randn(1, 4, 1, 4, 4, generator=generator)
+    noise = torch.randn(picture.shape, generator=generator)
+    scheduler = make_scheduler("ddim", {**CONFIG, "timestep_spacing": "linspace"})
+    scheduler.set_timesteps(7)
+    bars = scheduler.alphas_cumprod
+    latents = bars[999].sqrt() * picture + (1 - bars[999]).sqrt() * noise
+    for timestep in scheduler.timesteps:
+        bar = bars[timestep]
+        expected = bar.sqrt() * picture + (1 - bar).sqrt() * noise
+        torch.testing.assert_close(latents, expected, rtol=1e-3, atol=1e-3)
+        latents = scheduler.step(noise, timestep, latents)[0]
+    torch.testing.assert_close(latents, picture, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("fields", [{"clip_sample": True}, {"thresholding": True}])
+def test_a_config_that_clips_keeps_the_stock_ddim(fields):
+    config = {**CONFIG, "timestep_spacing": "linspace", **fields}
+    assert type(make_scheduler("ddim", config)) is diffusers.DDIMScheduler
+
+
+def test_labels_stand_beside_no_class_only_with_guidance():
+    pair = pair_labels([3, 1, 4], 101, 7.0)
+    assert pair.labels.tolist() == [[101, 101, 101], [3, 1, 4]]
+    assert (pair.halves, pair.embeds, pair.guidance_scale) == (2, None, 7.0)
+    alone = pair_labels([3], 101, 1.0)
+    assert (alone.labels.tolist(), alone.halves) == ([[3]], 1)
+    moved = pair.to("cpu", torch.float16)
+    assert moved.labels.dtype == torch.int64
+    assert Conditions(None, None, 1.0).halves == 1

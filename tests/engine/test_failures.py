@@ -28,7 +28,7 @@ STAGES = {
 
 def break_stage(engine, monkeypatch, stage, action, after=0):
     part, method = STAGES[stage]
-    engine._pipeline.prompts._known.clear()
+    engine._pipeline.conditioner._known.clear()
     target = getattr(engine._pipeline.parts, part)
     original, calls = getattr(target, method), []
 

@@ -106,7 +106,7 @@ def test_engine_runs_with_a_packed_text_encoder(tiny_folder, bits, limit):
         first = engine.generate(REQUEST)
         # A second prompt runs the packed encoder again, after a forward and the hooks' moves.
         engine.generate(GenerationRequest("a blue cow", seed=7, num_inference_steps=1))
-        engine._pipeline.prompts._known.clear()
+        engine._pipeline.conditioner._known.clear()
         again = engine.generate(REQUEST)
     assert np.array_equal(first.frames, again.frames)
     difference = np.linalg.norm(first.latents - expected) / np.linalg.norm(expected)

@@ -221,7 +221,12 @@ def refused_by(conditioning, classes=("a", "b", "c"), **fields):
         ("text", {}, "prompt", "describe the video"),
         ("text", {"class_label": 0}, "class_label", "knows no classes: leave it out"),
         ("text", {"mode": "image", "image_class_labels": [1]}, "class_label", "knows no classes"),
-        ("class", {}, "class_label", "missing: this model makes 3 classes.*from 0 to 2"),
+        (
+            "class",
+            {},
+            "class_label",
+            r"missing: this model makes 3 classes \(0 a, 1 b, 2 c, \.\.\.\).*from 0 to 2",
+        ),
         ("class", {"class_label": 3}, "class_label", "has 3, .* 3 classes: choose from 0 to 2"),
         ("class", {"prompt": "a cow"}, "prompt", "'a cow'.*reads no text: choose a class"),
         ("class", {"negative_prompt": "rain"}, "negative_prompt", "reads no text"),
@@ -263,7 +268,7 @@ def test_class_labels_are_whole_numbers(value):
 
 def test_a_class_and_a_prompt_exclude_each_other():
     for fields in ({"prompt": "a cow"}, {"negative_prompt": "rain"}):
-        with pytest.raises(RequestError, match="class_label is 3 and there is a prompt as well"):
+        with pytest.raises(RequestError, match="class_label is set and there is a prompt as well"):
             GenerationRequest(class_label=3, **fields)
 
 
@@ -316,5 +321,5 @@ def test_an_unknown_class_names_the_closest(name, words):
 
 
 def test_models_without_classes_say_so():
-    with pytest.raises(RequestError, match="this model has none"):
+    with pytest.raises(RequestError, match="knows no classes, so leave it out"):
         dataclasses.replace(INFO, classes=()).class_index("Archery")
