@@ -226,7 +226,7 @@ def _check_vae(folder: Path) -> None:
             f"{folder / 'vae'} is missing: without an autoencoder, latents do not become pictures. "
             "The published class models were trained with Stable Diffusion's (4 channels, 8 pixels "
             "a latent; diffusers folder sd-vae-ft-ema or the vae of Latte-1). Add it with "
-            "python -m latte_core convert IN OUT --vae FOLDER."
+            f"python -m latte_core convert {folder} NEW_FOLDER --vae VAE_FOLDER."
         )
 
 

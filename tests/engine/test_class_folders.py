@@ -61,7 +61,7 @@ def test_the_kind_of_a_model_is_in_its_config():
 def test_a_folder_without_an_autoencoder_says_how_to_add_one(tmp_path):
     """Defect 7 of the original: each of its scripts looks for another folder. Ours is `vae`."""
     folder = write_tiny_class_folder(tmp_path / "m", vae=False)
-    with pytest.raises(CheckpointError, match=r"vae is missing.*sd-vae-ft-ema.*--vae FOLDER"):
+    with pytest.raises(CheckpointError, match=r"vae is missing.*sd-vae-ft-ema.*--vae VAE_FOLDER"):
         Engine.load(folder)
     randomise(tiny_vae(), seed=2).save_pretrained(folder / "sd-vae-ft-ema")
     with pytest.raises(CheckpointError, match="vae is missing"):
@@ -154,8 +154,8 @@ def test_xl_is_planned_from_its_headers(xl):
     assert (host.name, host.transformer_dtype) == ("resident", "float32")
     assert 3.03e9 < host.peak_bytes < 3.6e9
     assert "text encoder" not in host.sentence
-    tight = choose_plan(sizes, {"cuda": int(2.33 * GIB), "cpu": 16 * GIB})
-    assert tight.name == "offload"
+    tight = 2.33 if config.num_classes else 2.2  # between what the two plans need
+    assert choose_plan(sizes, {"cuda": int(tight * GIB), "cpu": 16 * GIB}).name == "offload"
     with pytest.raises(MemoryPlanError, match=r"needs .* of 2\.0 GiB free\. Close other"):
         choose_plan(sizes, {"cpu": 2 * GIB})
 

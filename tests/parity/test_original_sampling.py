@@ -144,7 +144,8 @@ def test_the_respacing_here_is_the_published_one():
     assert respaced(50)[-2:] == [979, 999]
 
 
-def test_the_published_settings_equal_the_originals_loop(folder):
+def test_the_published_settings_equal_the_originals_loop(tmp_path):
+    folder = write_tiny_class_folder(tmp_path / "m", hidden_size=24, depth=2, num_heads=2)
     check(folder, "ddpm", 250, label=3, scale=7.0)
 
 
