@@ -44,6 +44,7 @@ DOORS = {
     ),
     "accelerate": (CORE + "engine/memory.py", CORE + "training/"),
     "bitsandbytes": (CORE + "components/text_encoder.py",),
+    "peft": (CORE + "training/lora.py",),
     "av": (CORE + "media/", CORE + "data/"),
     "imageio": (CORE + "media/", CORE + "data/"),
     "torchvision": (),

@@ -66,6 +66,8 @@ def draw_joint(
     draw_clip does.
     """
     index, clip = _next_readable(videos, seed, number)
+    if not num_images:
+        return clip, []
     rng = np.random.default_rng((seed, _IMAGES, number))
     others = np.delete(np.arange(len(videos)), index) if len(videos) > 1 else np.arange(1)
     images: list[ItemT] = []
@@ -77,9 +79,7 @@ def draw_joint(
             log.warning("left out of the images: %s", error)
         if len(images) == num_images:
             return clip, images
-    if num_images:
-        raise DataError(f"Only {len(images)} of {num_images} images could be read; see the log.")
-    return clip, images
+    raise DataError(f"Only {len(images)} of {num_images} images could be read; see the log.")
 
 
 def _enough(others: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

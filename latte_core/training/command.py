@@ -1,4 +1,8 @@
-"""`python -m latte_core train RECIPE --folder FOLDER`: train the bundled model, or a stage."""
+"""`python -m latte_core train SETTINGS --folder FOLDER`: train what a file of settings describes.
+
+A file with `world` is the bundled model's recipe, of several stages; one with `data` is the
+configuration of one model, see `latte_core.training.config`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from latte_core.errors import ConfigError
+
 STAGES = ("autoencoder", "clips", "stills", "motion", "video", "probe", "bundle")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("recipe", type=Path, help="the recipe's JSON file")
+    parser.add_argument(
+        "recipe", type=Path, help="JSON file: a recipe of the world, or a configuration"
+    )
     parser.add_argument(
         "--folder", type=Path, required=True, help="folder for states, logs, sheets"
     )
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
-    parser.add_argument("--out", type=Path, help="model folder that `bundle` writes")
+    parser.add_argument("--out", type=Path, help="where the model folder, or the LoRA, is written")
     parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
     parser.add_argument("--minutes", type=float, help="end by the clock: a stage, or all")
     parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
@@ -33,15 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Train what was asked for."""
     from latte_core.training import stages
     from latte_core.training.recipe import load_recipe
+    from latte_core.training.settings import read_settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("accelerate").setLevel(logging.WARNING)
-    recipe = load_recipe(arguments.recipe)
     changes: dict[str, Any] = {
         name: value
         for name in ("steps", "minutes", "device", "precision")
         if (value := getattr(arguments, name)) is not None
     }
+    if "data" in read_settings(arguments.recipe):
+        return _train_configuration(arguments, changes)
+    recipe = load_recipe(arguments.recipe)
     sitting = stages.Run(recipe, arguments.folder, changes, arguments.fresh, arguments.start_from)
     if arguments.stage != "all":
         _train(sitting, arguments.stage, arguments.out)
@@ -62,6 +73,24 @@ def _train_within(sitting: Any, minutes: float, out: Path | None) -> None:
     logging.getLogger(__name__).info("%s", budget.describe())
     for stage in STAGES:
         _train(budget.apply(free, stage), stage, out)
+
+
+def _train_configuration(arguments: argparse.Namespace, changes: dict[str, Any]) -> int:
+    """Train the one model that a configuration describes."""
+    from latte_core.training.config import load_config
+    from latte_core.training.run import train
+
+    if arguments.stage != "all":
+        raise ConfigError(
+            f"--stage is {arguments.stage}, but {arguments.recipe} is a configuration, which has "
+            "no stages; leave it out."
+        )
+    config = load_config(arguments.recipe)
+    config = replace(config, loop=replace(config.loop, **changes))
+    if arguments.start_from is not None:
+        config = replace(config, start=replace(config.start, path=str(arguments.start_from)))
+    train(config, arguments.folder, arguments.out, arguments.fresh)
+    return 0
 
 
 def _train(sitting: Any, stage: str, out: Path | None) -> None:

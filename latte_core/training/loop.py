@@ -62,16 +62,17 @@ class LoopConfig:
     """How long and how fast to learn.
 
     `minutes` ends the run by the clock, and lets the learning rate follow it; without it the run
-    has exactly `steps` steps. The rate rises over `warmup_steps`, stays, and falls linearly to
-    zero over the last `decay_share` of the run. Adam's rates of forgetting are 0.9 and `beta2`;
-    `weight_decay` is AdamW's.
+    has exactly `steps` steps. The `learning_rate` rises over `warmup_steps`, stays, and falls
+    linearly to zero over the last `decay_share` of the run. Adam's rates of forgetting are 0.9 and
+    `beta2`; `weight_decay` is AdamW's.
 
     The gradient's norm is held to `clip_norm` from step `clip_after` on. An update is made of
     `accumulate` batches of every process. The average of the weights forgets by `ema_decay`, at
     first faster with `ema_warmup`. `precision` bf16 computes in bfloat16 and keeps weights in
-    float32. `strategy` says how several processes share the work: `ddp` gives each the whole
-    model, `fsdp2` a share of its weights. `seed` draws weights, noise and order of the data;
-    `workers` processes prepare batches.
+    float32. `device` cpu leaves a GPU alone. `strategy` says how several processes share the work:
+    `ddp` gives each the whole model, `fsdp2` a share of its weights. `compile` lets torch compile
+    the model. `seed` draws weights, noise and order of the data; `workers` processes prepare
+    batches.
 
     Every `log_every` steps a line goes to the log, every `save_every` the state to disk, every
     `picture_every` a sheet of samples.

@@ -20,11 +20,8 @@ def make_accelerator(
 ) -> Accelerator:
     """The accelerator of a run. Raises ConfigError for fsdp2 on one process."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
 
-    if AcceleratorState._shared_state:
-        # One state per process, which refuses another precision; an earlier stage is done.
-        AcceleratorState._reset_state()
+    _forget_earlier_run()
     plugin = _fsdp2_plugin() if strategy == "fsdp2" else None
     accelerator = Accelerator(
         cpu=cpu or not torch.cuda.is_available(),
@@ -40,8 +37,18 @@ def make_accelerator(
                 "strategy is 'fsdp2', which shards the model over several processes, and this is "
                 "one: start it with torchrun --nproc_per_node 2 or more, or take 'ddp'."
             )
-        _shard_on_cpu(accelerator, plugin)
+        _shard(accelerator, plugin)
     return accelerator
+
+
+def _forget_earlier_run() -> None:
+    """Clear accelerate's one state per process, which refuses another precision or strategy."""
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    if AcceleratorState._shared_state:
+        sharded = AcceleratorState._shared_state["distributed_type"] == DistributedType.FSDP
+        AcceleratorState._reset_state(reset_partial_state=sharded)
 
 
 def _fsdp2_plugin() -> Any:
@@ -57,15 +64,15 @@ def _fsdp2_plugin() -> Any:
     )
 
 
-def _shard_on_cpu(accelerator: Accelerator, plugin: Any) -> None:
-    """Accelerate leaves processes on CPUs to DDP; its FSDP2 code runs on them when told to."""
+def _shard(accelerator: Accelerator, plugin: Any) -> None:
+    """Choose FSDP2 on CPUs too: accelerate leaves them to DDP, but its code runs when told to."""
     from accelerate.state import PartialState
     from accelerate.utils import DistributedType
 
-    if accelerator.device.type != "cpu":
+    if accelerator.distributed_type == DistributedType.FSDP:
         return
-    accelerator.state.distributed_type = DistributedType.FSDP
-    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     if accelerator.mixed_precision != "no":
         plugin.set_mixed_precision(accelerator.mixed_precision)
+    accelerator.state.distributed_type = DistributedType.FSDP
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin

@@ -249,6 +249,24 @@ def test_log_of_an_older_version_keeps_its_columns(tmp_path):
     assert set(rows(tmp_path)[0]) == {"step", "minutes", "loss"}
 
 
+def test_compiled_run_saves_plain_names(tmp_path, monkeypatch):
+    """The original's checkpoints of compiled models did not load (reference 8.1, defect 9)."""
+    compiled = []
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda m: compiled.append(real(m, backend="eager")) or compiled[0]
+    )
+    Trainer(LineTask(), config(steps=2, compile=True), tmp_path).run()
+    assert all(name.startswith("_orig_mod.") for name in compiled[0].state_dict())
+    plain = Trainer(LineTask(seed=1), config(steps=2), tmp_path)
+    assert plain.resume()
+    assert plain.progress.step == 2
+    again = Trainer(LineTask(), config(steps=2), tmp_path / "plain")
+    again.run()
+    for ours, theirs in zip(plain.model.parameters(), again.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_clock_ends_the_run(tmp_path):
     trainer = Trainer(LineTask(), config(minutes=0.5), tmp_path)
     trainer.progress.seconds = 15.0

@@ -1,0 +1,61 @@
+"""Started by torchrun, or alone: train a tiny joint class model, by DDP or by FSDP2.
+
+Arguments: a folder, then runs as NAME:STRATEGY:STEPS. A run of a name that was there goes on.
+Every process writes what its whole weights and average are at the end of each run.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tiny_clips import stir, tiny_shape, tiny_task
+
+from latte_core.training.loop import LoopConfig, Trainer
+
+
+def make_trainer(folder, strategy="ddp", steps=6, **changes):
+    settings = {
+        "steps": steps,
+        "learning_rate": 1e-2,
+        "warmup_steps": 2,
+        "decay_share": 0.0,
+        "ema_decay": 0.9,
+        "workers": 0,
+        "log_every": 1,
+        "save_every": 3,
+        "picture_every": 100,
+        "device": "cpu",
+        "strategy": strategy,
+    }
+    task = tiny_task(tiny_shape("class", depth=4), images=1)
+    stir(task.model)
+    return Trainer(task, LoopConfig(**(settings | changes)), folder)
+
+
+def whole(model):
+    state = model.state_dict()
+    return {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in state.items()}
+
+
+def slowed(trainer, seconds):
+    """Give a test the time to kill the run."""
+    step = trainer._step
+    trainer._step = lambda *given: (time.sleep(seconds), step(*given))[1]
+    return trainer
+
+
+if __name__ == "__main__":
+    top = Path(sys.argv[1])
+    for run in sys.argv[2:]:
+        name, strategy, steps = run.split(":")
+        if strategy == "slow":
+            trainer = slowed(make_trainer(top / name, "ddp", int(steps), save_every=2), 0.05)
+        else:
+            trainer = make_trainer(top / name, strategy, int(steps))
+        trainer.resume()
+        average = trainer.run()
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        shards = sum(p.to_local().numel() for p in model.parameters() if hasattr(p, "to_local"))
+        found = {"weights": whole(model), "average": average.state_dict(), "shards": shards}
+        torch.save(found, top / f"{name}-{steps}-{trainer.accelerator.process_index}.pt")
