@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, (field, text) in OPTIONS.items():
         parser.add_argument(option, dest=field, help=text, metavar="VALUE")
     parser.add_argument("--model", default=str(BUNDLED_MODEL), help="model folder or hub id")
+    parser.add_argument("--lora", help="LoRA file in diffusers' format, or its folder")
     parser.add_argument("--memory", default="auto", help="memory plan, auto by default")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu; auto by default")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -78,7 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     target = _target(arguments.out, request)
     progress = Progress(sys.stderr, arguments.quiet)
     with (
-        Engine.load(arguments.model, arguments.memory, arguments.device, progress.show) as engine,
+        Engine.load(
+            arguments.model, arguments.memory, arguments.device, progress.show, arguments.lora
+        ) as engine,
         _stop_on_interrupt() as stop,
     ):
         job = engine.submit(_with_classes(request, arguments, engine.describe()))

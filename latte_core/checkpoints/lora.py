@@ -74,6 +74,11 @@ def save_lora(lora: LoraWeights, config: ModelConfig, folder: Path) -> Path:
     return folder / FILE
 
 
+def lora_file(path: Path) -> Path:
+    """The LoRA file at `path`: itself, or the one in that folder."""
+    return path / FILE if path.is_dir() else path
+
+
 @torch.no_grad()
 def merge_lora(model: Latte, path: Path, scale: float = 1.0) -> int:
     """Add a LoRA file, or the one in a folder, to the weights of `model`, for good.
@@ -82,7 +87,7 @@ def merge_lora(model: Latte, path: Path, scale: float = 1.0) -> int:
     do. `scale` weakens or strengthens it. Returns the number of layers that changed. Raises
     CheckpointError for a damaged file and for one of another model, naming what does not fit.
     """
-    file = path / FILE if path.is_dir() else path
+    file = lora_file(path)
     state, alphas = _read(file)
     names, used, changed = _names(model.config), set(), 0
     for key, weight in model.named_parameters():

@@ -39,18 +39,21 @@ class Engine:
         memory: str = "auto",
         device: str = "auto",
         on_progress: Callable[[Loading], None] | None = None,
+        lora: str | Path | None = None,
     ) -> Engine:
         """Read a folder, or a hub id, in the Latte-1 layout, or that of a converted class model.
 
         `memory` is auto, resident, offload, offload-8bit, offload-4bit or text-on-cpu; `device`
-        is auto, cuda, mps or cpu. `describe().plan` says what was chosen and why. Raises
-        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit.
+        is auto, cuda, mps or cpu. `lora` is a LoRA file in diffusers' format, or its
+        folder, which is merged into the transformer. `describe().plan` says what was chosen and
+        why. Raises CheckpointError for a missing or damaged model, MemoryPlanError if it does not
+        fit.
         """
         worker = Worker(QUEUE_CAPACITY, recover=recover)
         made: list[Pipeline] = []
 
         def work(job: Job[Loading]) -> None:
-            parts = load_parts(str(model), memory, device, job.emit)
+            parts = load_parts(str(model), memory, device, job.emit, lora)
             policy = make_policy(parts.plan, parts.modules())
             made.append(Pipeline(parts, policy, make_conditioner(parts)))
             job.emit(Loading("ready", f"{parts.name} is ready", 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from latte_core.checkpoints import (
     verify_folder,
 )
 from latte_core.checkpoints.files import read_header, read_json
+from latte_core.checkpoints.lora import lora_file, merge_lora
+from latte_core.checkpoints.manifest import sha256
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
@@ -142,8 +145,14 @@ class Parts:
         return {name: module for name, module in modules.items() if module is not None}
 
 
-def load_parts(model: str, memory: str, device: str, report: OnProgress) -> Parts:
-    """Find, check and read a model folder, placing nothing yet.
+def load_parts(
+    model: str,
+    memory: str,
+    device: str,
+    report: OnProgress,
+    lora: str | Path | None = None,
+) -> Parts:
+    """Find, check and read a model folder, placing nothing yet; merge a LoRA file if there is one.
 
     Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
     """
@@ -168,7 +177,16 @@ def load_parts(model: str, memory: str, device: str, report: OnProgress) -> Part
     sizes = measure(folder, transformer_config, vae_config, defaults)
     plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16())
     report(Loading("plan", plan.sentence, 0.1))
-    return _read_parts(model, folder, plan, (manifest, defaults), report)
+    parts = _read_parts(model, folder, plan, (manifest, defaults), report)
+    return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
+
+
+def _with_lora(parts: Parts, path: Path) -> Parts:
+    """The parts with a LoRA file merged; the model gets a hash and a name of its own."""
+    merge_lora(parts.transformer, path)
+    file = lora_file(path)
+    both = hashlib.sha256(f"{parts.hash} {sha256(file)}".encode()).hexdigest()[: len(parts.hash)]
+    return replace(parts, name=f"{parts.name} + {path.stem}", hash=both)
 
 
 def _read_parts(
