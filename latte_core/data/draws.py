@@ -71,8 +71,7 @@ def draw_joint(
     rng = np.random.default_rng((seed, _IMAGES, number))
     others = np.delete(np.arange(len(videos)), index) if len(videos) > 1 else np.arange(1)
     images: list[ItemT] = []
-    order = _enough(others, num_images, rng)
-    for choice in order:
+    for choice in _enough(others, num_images, rng):
         try:
             images.append(videos.read_image(int(choice), rng))
         except DataError as error:

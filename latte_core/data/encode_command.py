@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batch < 1:
         raise ConfigError(f"--batch is {arguments.batch}, but must be at least 1.")
     videos = open_source(source_of(arguments), counter("looked at"))
+    if left_out := sum(problem.kind != "caption" for problem in videos.problems):
+        sys.stderr.write(f"{left_out} clips cannot be used, check names them all.\n")
     captioned = any(item.captions for item in videos.items)
     folder = resolve_model(arguments.model)
     encoders = load_encoders(

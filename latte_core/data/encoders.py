@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from latte_core.checkpoints import model_hash, read_manifest
 from latte_core.components.prompt_cleaning import clean_prompt, simplify_prompt
-from latte_core.components.text_encoder import TextEncoder, load_text_encoder
+from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder, load_text_encoder
 from latte_core.components.vae import encode_frames, load_vae
 from latte_core.data.pixels import to_pixels
 from latte_core.data.shards import Encoders
 from latte_core.errors import CheckpointError
+
+log = logging.getLogger(__name__)
 
 
 def load_encoders(
@@ -53,9 +56,11 @@ def _text(encoder: TextEncoder, closed: bool) -> Callable[[str], Any]:
     """Caption -> (L, D), prepared as the engine prepares a prompt."""
 
     def encode(caption: str) -> Tensor:
-        if closed:
-            return encoder.encode(simplify_prompt(caption, encoder.unknown_words))[0]
-        return encoder.encode(clean_prompt(caption))[0]
+        known = encoder.unknown_words
+        text = simplify_prompt(caption, known) if closed else clean_prompt(caption)
+        if tail := encoder.cut_text(text):
+            log.warning("a caption is over %d tokens, its end is dropped: %r", MAX_TOKENS, tail)
+        return encoder.encode(text)[0]
 
     return encode
 

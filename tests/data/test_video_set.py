@@ -1,6 +1,8 @@
 """A folder of videos as a set of clips: windows, mirroring, captions, problems by name."""
 
 import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -108,6 +110,21 @@ def test_joint_draw_takes_images_of_other_clips(videos):
     again = draw_joint(videos, 1, 5, 2)
     assert all(np.array_equal(a.frames, b.frames) for a, b in zip(images, again[1], strict=True))
     assert len(draw_joint(videos, 1, 0, 5)[1]) == 5  # more images than clips
+    assert draw_joint(videos, 1, 0, 0)[1] == []
+
+
+def fingerprint(videos, number):
+    clip, images = draw_joint(videos, 9, number, 2)
+    return [(one.key, one.frames.tobytes()) for one in (clip, *images)]
+
+
+def test_other_processes_draw_the_same_in_any_order(videos):
+    here = {number: fingerprint(videos, number) for number in range(4)}
+    asked = [3, 1, 2, 0, 3]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        there = list(pool.map(fingerprint, [videos] * 5, asked))
+    assert there == [here[number] for number in asked]
+    assert len({str(one) for one in here.values()}) == 4  # control: the draws do differ
 
 
 def test_file_that_breaks_while_training_is_passed_over_aloud(tmp_path, caplog):
