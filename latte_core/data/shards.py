@@ -191,7 +191,9 @@ def _write_null(folder: Path, encoders: Encoders) -> None:
     rows = _half(encoders.null, "the empty prompt")
     if rows.shape[0] != 2:
         raise DataError(f"The empty prompt must have 2 rows, not {rows.shape[0]}.")
-    temporary = folder / f".{NULL_PROMPT}.partial"
+    if (folder / NULL_PROMPT).is_file():
+        return  # of the same model, as set.json says
+    temporary = folder / f".{NULL_PROMPT}.{os.getpid()}.partial"
     temporary.write_bytes(_npy(rows))
     temporary.replace(folder / NULL_PROMPT)
 

@@ -70,8 +70,8 @@ def _visit(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[Can
         return
     seen.add((status.st_dev, status.st_ino))
     entries = [entry for entry in entries if not entry.name.startswith(".")]
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    files = [entry.name for entry in entries if not entry.is_dir()]
+    folders = [entry.name for entry in entries if _is_folder(entry)]
+    files = sorted({entry.name for entry in entries} - set(folders))
     videos = [name for name in files if Path(name).suffix.lower() in VIDEOS]
     frames = [name for name in files if Path(name).suffix.lower() in PICTURES]
     for name in videos:
@@ -84,3 +84,10 @@ def _visit(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[Can
         yield Candidate(key_of(folder, root), folder, tuple(frames))
     for name in folders:
         yield from _visit(folder / name, root, seen)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False

@@ -148,6 +148,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(videos, written, tmp_pa
         write_shards(videos, replace(ENCODERS, frames=dying), folder, shard_frames=60)
     with pytest.raises(DataError, match="missing or damaged"):
         open_shards(folder)
+    (folder / ".shard-00001.tar.partial").write_bytes(b"what a kill leaves behind")
     seen = []
 
     def report(done, total):

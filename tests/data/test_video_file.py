@@ -7,6 +7,7 @@ import struct
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import is_mirrored, numbers_of, write_sound, write_video
 
 from latte_core.data import video_file
@@ -91,6 +92,16 @@ def test_middle_square_of_any_size_is_shown(tmp_path, size):
     assert frames.shape == (3, 48, 48, 3)
     assert frames.dtype == np.uint8
     assert numbers_of(frames) == [0, 7, 19]
+
+
+def test_wide_pixels_are_shown_wide(tmp_path):
+    plain = write_video(tmp_path / "plain.mp4", 5, size=(64, 64))
+    wide = write_video(tmp_path / "wide.mp4", 5, size=(64, 64), pixel_aspect=2)
+    square, shown = (probe_video(path).read([3], 64)[0] for path in (plain, wide))
+    # 128 x 64 on the screen: the middle half of what is stored, pulled to the square.
+    middle = Image.fromarray(square[:, 16:48]).resize((64, 64), Image.Resampling.BICUBIC)
+    assert np.abs(shown.astype(int) - np.asarray(middle)).mean() < 6
+    assert np.abs(shown.astype(int) - square).mean() > 20
 
 
 def turn(path, matrix):

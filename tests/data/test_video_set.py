@@ -31,6 +31,7 @@ def plain(tmp_path_factory):
     (root / "notes.md").write_text("no clip")
     (root / ".hidden.mp4").write_text("no clip")
     (root / "gone.mp4").symlink_to(root / "nowhere.mp4")
+    (root / "round.mp4").symlink_to(root / "round.mp4")
     (root / "tief im Wald" / "loop").symlink_to(root)
     (root / "a.txt").write_text("a moon\n  rises", encoding="utf-8")
     return root
@@ -48,8 +49,8 @@ def test_usable_clips_are_found_and_the_others_named(videos):
     assert reasons["short.mp4"] == ("short", "it has 10 of the 46 frames that are needed")
     assert reasons["sound.mp4"][1] == "it holds no video, only audio"
     assert reasons["empty.mp4"][1] == "it is empty (0 bytes)"
-    assert reasons["gone.mp4"][1] == "the link leads nowhere"
-    assert len(reasons) == 4
+    assert reasons["gone.mp4"][1] == reasons["round.mp4"][1] == "the link leads nowhere"
+    assert len(reasons) == 5
 
 
 def test_clip_is_sixteen_frames_three_apart(videos):

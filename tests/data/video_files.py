@@ -61,6 +61,7 @@ def write_video(
     rate: int = 25,
     ticks: list[int] | None = None,
     b_frames: int = 0,
+    pixel_aspect: int = 1,
 ) -> Path:
     """Write `count` numbered frames; `ticks` are their times in 1/1000 s, for a varying rate."""
     codec = codec or {".avi": "mpeg4", ".webm": "libvpx-vp9"}.get(path.suffix.lower(), "libx264")
@@ -71,6 +72,7 @@ def write_video(
         stream.pix_fmt = "yuv420p" if not (size[0] % 2 or size[1] % 2) else "yuv444p"
         stream.codec_context.gop_size = 12
         stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
         if ticks is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number in range(count):
