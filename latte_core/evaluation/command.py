@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", choices=SPOKEN, default="en", help="of the prompts")
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
+    parser.add_argument(
+        "--images", type=int, default=0, help="stills beside each clip (joint mode), judged too"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--showcase", type=Path, help="write the model's examples, moving (WebP)")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) here")
@@ -50,6 +53,8 @@ def _request(prompt: str, seed: int, arguments: argparse.Namespace) -> Any:
         seed=seed,
         num_inference_steps=arguments.steps,
         guidance_scale=arguments.guidance,
+        mode="joint" if arguments.images else "video",
+        num_images=arguments.images,
     )
 
 
@@ -79,10 +84,13 @@ def _measure(engine: Any, arguments: argparse.Namespace) -> None:
         probe.world, arguments.prompts, arguments.seed, arguments.language
     )
     made: list[tuple[str, Any]] = []
+    beside: list[list[bool] | None] = []
 
     def generate(prompt: following.PromptSpec) -> following.Frames:
         clip = engine.generate(_request(prompt.prompt, prompt.seed, arguments))
         made.append((prompt.prompt, clip.frames))
+        if arguments.images:
+            beside.append(following.score_stills(probe, clip.frames, clip.stills, prompt.spec))
         sys.stderr.write(f"\r{len(made)}/{len(prompts)} clips")
         return clip.frames
 
@@ -92,6 +100,12 @@ def _measure(engine: Any, arguments: argparse.Namespace) -> None:
     rows = list(following.measure_following(probe, prompts, generate, through_vae))
     sys.stderr.write("\n")
     sys.stdout.write(following.format_table(rows) + "\n")
+    stills = [mark for marks in beside if marks is not None for mark in marks]
+    if stills:
+        sys.stdout.write(
+            f"stills beside right clips: {100 * sum(stills) / len(stills):.1f} % of {len(stills)} "
+            "show the clip's subject and place\n"
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(following.as_json(rows), indent=2) + "\n")
     if arguments.sheet:

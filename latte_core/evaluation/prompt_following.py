@@ -33,7 +33,10 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class Following:
-    """Share of right answers per head over `count` clips; colour counts plain scenes only."""
+    """Share of right answers per head over `count` clips; colour counts plain scenes only.
+
+    "all" is the share of clips that have everything right that their prompt says.
+    """
 
     row: str
     count: int
@@ -57,15 +60,39 @@ def score(
 ) -> Following:
     """Let the probe name what each clip shows and compare it with the specs."""
     seen = [answer for clip in clips for answer in judge(probe, clip[None])]
-    right: dict[str, float] = {}
-    for head in HEADS:
-        pairs = [
-            (answer[head], getattr(spec, head))
-            for answer, spec in zip(seen, specs, strict=True)
-            if head != "colour" or spec.scene == "plain"
-        ]
-        right[head] = float(np.mean([a == b for a, b in pairs])) if pairs else float("nan")
+    marks = [_marks(answer, spec) for answer, spec in zip(seen, specs, strict=True)]
+    right = {head: _share([mark[head] for mark in marks if head in mark]) for head in HEADS}
+    right["all"] = _share([all(mark.values()) for mark in marks])
     return Following(row, len(specs), right)
+
+
+def _marks(answer: dict[str, str], spec: ClipSpec) -> dict[str, bool]:
+    """Which heads agree with a spec; colour only where it is to be seen."""
+    heads = [head for head in HEADS if head != "colour" or spec.scene == "plain"]
+    return {head: answer[head] == getattr(spec, head) for head in heads}
+
+
+def _share(marks: Sequence[bool]) -> float:
+    return float(np.mean(marks)) if marks else float("nan")
+
+
+def score_stills(
+    probe: WorldProbe, clip: Frames, stills: Sequence[Frames], spec: ClipSpec
+) -> list[bool] | None:
+    """For each still (H, W, 3) beside a clip: does it show the clip's subject and place?
+
+    None if the clip itself does not show those of its prompt. A still is judged as a clip that
+    stands still.
+    """
+    seen = _marks(judge(probe, clip[None])[0], spec)
+    seen.pop("motion")
+    if not all(seen.values()):
+        return None
+    same = []
+    for still in stills:
+        marks = _marks(judge(probe, np.repeat(still[None], len(clip), 0)[None])[0], spec)
+        same.append(all(marks[head] for head in seen))
+    return same
 
 
 def shuffled(specs: Sequence[ClipSpec]) -> list[ClipSpec]:
@@ -98,9 +125,10 @@ def measure_following(
 
 def format_table(rows: Sequence[Following]) -> str:
     """The rows as a Markdown table, in percent."""
-    lines = ["| clips | n | " + " | ".join(HEADS) + " |", "|---|---|" + "---|" * len(HEADS)]
+    columns = (*HEADS, "all")
+    lines = ["| clips | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for row in rows:
-        cells = " | ".join(f"{100 * row.right[head]:.1f} %" for head in HEADS)
+        cells = " | ".join(f"{100 * row.right[head]:.1f} %" for head in columns)
         lines.append(f"| {row.row} | {row.count} | {cells} |")
     return "\n".join(lines)
 

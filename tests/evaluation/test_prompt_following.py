@@ -69,6 +69,39 @@ def test_right_clips_score_all_and_shuffled_prompts_score_less():
     floor = following.score(oracle, clips, moved, "floor")
     agree = np.mean([a.subject == b.subject for a, b in zip(specs, moved, strict=True)])
     assert floor.right["subject"] == agree < 1
+    both = [_same(a, b) for a, b in zip(specs, moved, strict=True)]
+    assert floor.right["all"] == np.mean(both) < 1
+
+
+def _same(one, other):
+    """Whether two specs say the same, colour on plain ground only."""
+    colours = one.colour == other.colour or other.scene != "plain"
+    names = ("subject", "motion", "scene")
+    return colours and all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def test_stills_count_beside_right_clips_only():
+    specs = [WORLD.draw(np.random.default_rng(i)) for i in range(40)]
+    night = next(s for s in specs if s.scene == "night")
+    plain = next(s for s in specs if s.scene == "plain" and s.colour == "white")
+    clips = {spec.seed: render_clip(spec, 16, 32) for spec in (night, plain)}
+
+    class Stills(torch.nn.Module):
+        """Tells the two scenes' clips, standing or moving, by how dark they are."""
+
+        world = WORLD
+
+        def forward(self, clips):
+            spec = night if float(clips.mean()) < 0 else plain
+            return {
+                head: torch.tensor([[float(name == getattr(spec, head)) for name in names]])
+                for head, names in head_names(WORLD).items()
+            }
+
+    probe, clip = Stills(), clips[night.seed]
+    stills = [clip[3], clips[plain.seed][3]]
+    assert following.score_stills(probe, clip, stills, night) == [True, False]
+    assert following.score_stills(probe, clip, stills, plain) is None
 
 
 def test_colour_counts_on_plain_ground_only():
@@ -91,7 +124,7 @@ def test_table_has_ceiling_generated_and_floor():
     assert [row.right["motion"] for row in rows[:3]] == [1, 1, 1]
     assert "ceiling" in rows[0].row and "floor" in rows[-1].row
     lines = following.format_table(rows).splitlines()
-    assert lines[0] == "| clips | n | subject | motion | scene | colour |"
+    assert lines[0] == "| clips | n | subject | motion | scene | colour | all |"
     assert len(lines) == 2 + len(rows)
     assert lines[2].startswith("| rendered (ceiling) | 4 | 100.0 % | 100.0 %")
     assert following.as_json(rows)[0]["motion"] == 1
