@@ -49,6 +49,8 @@ class FakeEngine:
 
     def __init__(self, step_s: float = 0.0, fail: BaseException | None = None) -> None:
         self.step_s = step_s
+        self.hold_at: int | None = None  # before this step a job waits for `go`
+        self.go = threading.Event()
         self.info = SimpleNamespace(**vars(INFO))
         self.fail = fail
         self.in_model = threading.Lock()
@@ -85,6 +87,9 @@ class FakeJob:
         for index in range(total + 1):
             if index and self.stop.wait(self.engine.step_s):
                 raise Cancelled(index - 1, total)
+            while index == self.engine.hold_at and not self.engine.go.wait(0.05):
+                if self.stop.is_set():
+                    raise Cancelled(index - 1, total)
             if index == 2 and self.engine.fail:
                 raise self.engine.fail
             frames, stills = self._pictures(index / total, 8)

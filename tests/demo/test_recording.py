@@ -2,14 +2,17 @@ import base64
 import io
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from demo.recording import RECORDING, record, recorded_run
+from demo.settings import DEFAULT_MODEL
 from demo.stage import make_strip
 from demo.strings import load_texts
 from latte_core import Engine, GenerationRequest
+from latte_core.checkpoints import model_hash
 
 TAPE = json.loads(RECORDING.read_text())
 
@@ -20,13 +23,18 @@ def pixels(strip):
 
 
 def test_bundled_tape_is_small_and_goes_from_noise_to_film():
-    assert RECORDING.stat().st_size < 300_000
+    assert RECORDING.stat().st_size < 600_000
     strips = TAPE["strips"]
     assert len(strips) > 10 and all(strip["frames"] == strips[0]["frames"] for strip in strips)
     assert strips[-1]["width"] > strips[0]["width"]  # the film itself comes last
     last = pixels(strips[-2])
     far, near = (np.abs(pixels(strips[i]) - last).mean() for i in (0, len(strips) - 4))
     assert far > 3 * near  # the steps come nearer and nearer to the film
+
+
+def test_bundled_tape_is_of_the_bundled_model():
+    made_by, bundled = TAPE["model_hash"], model_hash(Path(DEFAULT_MODEL))
+    assert made_by == bundled, "The bundled model has changed: run python -m demo.recording."
 
 
 def test_page_says_what_the_tape_shows():
