@@ -68,7 +68,6 @@ def _colours() -> dict[str, Any]:
         "button_cancel_background_fill": ("*neutral_800", "*neutral_200"),
         "button_cancel_background_fill_hover": ("*neutral_900", "*neutral_100"),
         "button_cancel_text_color": ("*neutral_50", "*neutral_900"),
-        "color_accent": ("*primary_600", "*primary_400"),
         "slider_color": ("*primary_600", "*primary_400"),
         "checkbox_label_background_fill_selected": ("*primary_100", "*primary_900"),
         "checkbox_label_border_color_selected": ("*primary_500", "*primary_500"),
@@ -81,6 +80,7 @@ def _colours() -> dict[str, Any]:
 
 def _shapes() -> dict[str, Any]:
     return {
+        "color_accent": "*primary_600",  # in dark: page.css
         "block_shadow": "none",
         "block_border_width": "0px",
         "button_primary_shadow": "none",

@@ -167,6 +167,7 @@ function showStrip(strip, step) {
     setStillCount(strip.stills);
     drawStills(previous ? 0 : 1);
     if (!strip.frames) showFrame(0);
+    if (files) showStillFiles(files.stills);   // the run may have ended before this was read
     strips += 1;
     stage.dataset.strips = String(strips);
     stage.dataset.painted = "yes";
@@ -257,7 +258,7 @@ frames.addEventListener("input", () => {
 setPlaying(playing);
 
 function showVideo(address) {
-  if (!address || !current?.frames) {
+  if (!address) {
     video.hidden = true;
     video.pause();
     return;
@@ -391,6 +392,7 @@ function render() {
 
 // The page says which picture will come, so that its room is there before it.
 document.addEventListener("ls-shape", (event) => {
+  if (recorded) recorded.auto = false;
   stage.dataset.mode = event.detail.mode;
   stage.dataset.painted = "yes";
   setStillCount(event.detail.stills);

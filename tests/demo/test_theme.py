@@ -10,7 +10,6 @@ PAIRS = [  # text, and what it stands on
     ("body_text_color_subdued", "body_background_fill"),
     ("block_info_text_color", "body_background_fill"),
     ("block_title_text_color", "body_background_fill"),
-    ("color_accent", "body_background_fill"),
     ("input_placeholder_color", "input_background_fill"),
     ("button_primary_text_color", "button_primary_background_fill"),
     ("button_secondary_text_color", "button_secondary_background_fill"),
@@ -38,6 +37,11 @@ def luminance(colour):
 def contrast(one, other):
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_accent_can_be_read_in_light():
+    theme = latte_theme()
+    assert contrast(colour(theme, "color_accent"), colour(theme, "body_background_fill")) >= 4.5
 
 
 def test_contrast_is_that_of_the_standard():
