@@ -37,6 +37,9 @@ COMMANDS = {
     "generate": Command(
         "latte_core.cli_generate", "make a clip or stills from a prompt or a class"
     ),
+    "convert": Command(
+        "latte_core.checkpoints.command", "make a model folder from original weights"
+    ),
     "train": Command("latte_core.training.command", "train the bundled model from its recipe"),
     "check": Command("latte_core.data.check_command", "say what a data set holds, what is broken"),
     "encode": Command("latte_core.data.encode_command", "cache a data set's latents in shards"),

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latte_core.checkpoints.conversion import Conversion, ConvertOptions, convert
     from latte_core.checkpoints.folders import check_layout, resolve_model, verify_folder
     from latte_core.checkpoints.image_models import initialise
     from latte_core.checkpoints.manifest import (
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         read_manifest,
         write_manifest,
     )
+    from latte_core.checkpoints.published import plain_preview, sd1_preview
     from latte_core.checkpoints.recognise import from_state_dict
     from latte_core.checkpoints.transformer import (
         load_transformer,
@@ -30,18 +32,23 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "LATTE_1_DEFAULTS": "manifest",
+    "Conversion": "conversion",
+    "ConvertOptions": "conversion",
     "Defaults": "manifest",
     "Manifest": "manifest",
     "PreviewMap": "manifest",
     "build_manifest": "manifest",
     "check_layout": "folders",
+    "convert": "conversion",
     "from_state_dict": "recognise",
     "initialise": "image_models",
     "load_transformer": "transformer",
     "model_hash": "manifest",
+    "plain_preview": "published",
     "read_manifest": "manifest",
     "resolve_model": "folders",
     "save_transformer": "transformer",
+    "sd1_preview": "published",
     "to_diffusers_state": "transformer",
     "verify_folder": "folders",
     "write_manifest": "manifest",
@@ -49,18 +56,23 @@ _HOMES = {
 
 __all__ = [
     "LATTE_1_DEFAULTS",
+    "Conversion",
+    "ConvertOptions",
     "Defaults",
     "Manifest",
     "PreviewMap",
     "build_manifest",
     "check_layout",
+    "convert",
     "from_state_dict",
     "initialise",
     "load_transformer",
     "model_hash",
+    "plain_preview",
     "read_manifest",
     "resolve_model",
     "save_transformer",
+    "sd1_preview",
     "to_diffusers_state",
     "verify_folder",
     "write_manifest",

@@ -97,7 +97,7 @@ def check_layout(folder: Path) -> None:
             raise CheckpointError(
                 f"The {part} of {folder} is a {found}; Latte needs {' or '.join(classes)}."
             )
-        _check_files(folder / part, FILES[part])
+        check_part(part, folder / part)
 
 
 def _class_of(index: dict[str, Any], part: str) -> str | None:
@@ -106,9 +106,12 @@ def _class_of(index: dict[str, Any], part: str) -> str | None:
     return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
 
 
-def _check_files(folder: Path, choices: tuple[tuple[str, ...], ...]) -> None:
-    """Of every choice of files one has to be there, and the shards that an index names."""
-    for names in choices:
+def check_part(part: str, folder: Path) -> None:
+    """Check that a component has its files, and the shards that an index names.
+
+    Raises CheckpointError that names what is missing. Reads no weights.
+    """
+    for names in FILES[part]:
         if not any((folder / name).is_file() for name in names):
             raise CheckpointError(f"{folder / names[0]} is missing{pickle_hint(folder)}.")
         if len(names) == 2 and names[0].endswith(".safetensors"):

@@ -61,20 +61,27 @@ def read_source(path: Path) -> Source:
         )
     beside = path.with_name("config.json")
     config = _config_fields(read_json(beside)) if beside.is_file() else {}
-    return Source(read_safetensors(path), config)
+    return Source(read_safetensors(path), config, _pipeline_of(path.parent))
 
 
 def _read_folder(path: Path) -> Source:
     """A model folder with its transformer, or a transformer's own folder."""
-    pipeline = path if (path / "transformer").is_dir() else None
-    folder = path / "transformer" if pipeline else path
+    folder = path / "transformer" if (path / "transformer").is_dir() else path
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} holds no config.json; give a model folder, the folder of its transformer, "
             "or a file of weights."
         )
     config = _config_fields(read_json(folder / "config.json"))
-    return Source(read_tensors(folder), config, pipeline)
+    return Source(read_tensors(folder), config, _pipeline_of(folder))
+
+
+def _pipeline_of(folder: Path) -> Path | None:
+    """The model folder that a transformer's folder is a part of."""
+    whole = folder.absolute().parent
+    return (
+        whole if folder.name == "transformer" and (whole / "model_index.json").is_file() else None
+    )
 
 
 def _config_fields(data: dict[str, Any]) -> dict[str, Any]:

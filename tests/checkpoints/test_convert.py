@@ -1,0 +1,516 @@
+"""`convert`: original files become model folders that load and compute what the files computed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from original_files import (
+    XL,
+    Size,
+    class_shapes,
+    dit_shapes,
+    fill,
+    hollow,
+    pixart_shapes,
+    t2v_shapes,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latte_core import Engine, GenerationRequest, cli
+from latte_core.checkpoints import (
+    check_layout,
+    from_state_dict,
+    initialise,
+    load_transformer,
+    read_manifest,
+    verify_folder,
+)
+from latte_core.checkpoints.keys import to_own
+from latte_core.checkpoints.published import KINDS, class_names, find_defaults, find_kind
+from latte_core.checkpoints.recognise import recognise
+from latte_core.model import Latte, ModelConfig, preset
+
+SIZE = Size()
+HEADS = ("--set", "num_heads=4")
+AT = torch.tensor([10, 500])
+LABELS = torch.tensor([1, 3])
+
+
+def golden(label_rows: int) -> dict[str, Tensor]:
+    """The weights on which the original classes were run: key j is 0.05 sin(0.37 i + j)."""
+    shapes = class_shapes(SIZE, label_rows)
+    tables = ("pos_embed", "temp_embed")
+    state = {name: torch.zeros(shapes[name]) for name in tables}
+    for j, name in enumerate(sorted(shapes.keys() - set(tables))):
+        i = torch.arange(torch.Size(shapes[name]).numel(), dtype=torch.float64)
+        state[name] = (0.05 * torch.sin(0.37 * i + j)).float().reshape(shapes[name])
+    return state
+
+
+def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of the command."""
+    try:
+        code = cli.main(["convert", *map(str, arguments)])
+    except SystemExit as stop:  # argparse
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(capsys: pytest.CaptureFixture, folder: Path, *arguments: object) -> str:
+    """The sentence that refuses; `folder` holds afterwards what it held."""
+    before = sorted(path.name for path in folder.iterdir())
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert sorted(path.name for path in folder.iterdir()) == before
+    return err
+
+
+def saved(path: Path, state: object) -> Path:
+    torch.save(state, path)
+    return path
+
+
+def small_vae(folder: Path, channels: int = 4) -> Path:
+    AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(4, 4, 4, 4),
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=channels,
+    ).save_pretrained(folder)
+    return folder
+
+
+def forms(state: dict[str, Tensor]) -> dict[str, object]:
+    """The ways in which class files lie about."""
+    early = {n.replace("temp_embed", "time_embed"): t for n, t in state.items()}
+    return {
+        "plain": state,
+        "ema preferred": {"model": {n: t + 1 for n, t in state.items()}, "ema": state},
+        "model alone": {"model": state, "opt": {"step": 3}, "epoch": 7},
+        "compiled": {"ema": {f"_orig_mod.{n}": t for n, t in state.items()}},
+        "parallel": {"model": {f"module.{n}": t for n, t in state.items()}},
+        "early": early,
+    }
+
+
+@pytest.mark.parametrize("form", forms({}))
+def test_class_files_compute_the_original_numbers(
+    capsys: pytest.CaptureFixture, tmp_path: Path, form: str
+) -> None:
+    """The sums are of the original class on these weights: the file's whole way is in them."""
+    file = saved(tmp_path / "model.pt", forms(golden(6))[form])
+    code, out, err = run(capsys, file, tmp_path / "out", *HEADS)
+    assert (code, err) == (0, "")
+    model = load_transformer(tmp_path / "out/transformer")
+    i = torch.arange(2 * 4 * 4 * 8 * 8, dtype=torch.float64)
+    latents = torch.cos(0.11 * i).float().reshape(2, 4, 4, 8, 8).transpose(1, 2)
+    with torch.no_grad():
+        output = model(latents, AT, class_labels=LABELS)
+    assert output.double().abs().sum().item() == pytest.approx(1390.642198, rel=1e-5)
+    assert "pos_embed: a position table, computed here" in out
+    assert "temp_embed: a position table" in out
+    if form == "model alone":
+        assert "opt: beside model" in out
+    if form == "ema preferred":
+        assert "model: beside ema" in out
+
+
+def test_an_unconditional_file_computes_the_original_numbers(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    """Also a joint model's: LatteIMG has the same names and shapes, with `ema` alone."""
+    file = saved(tmp_path / "ffs.pt", {"ema": golden(0)})
+    assert run(capsys, file, tmp_path / "out", *HEADS)[0] == 0
+    model = load_transformer(tmp_path / "out/transformer")
+    i = torch.arange(2 * 7 * 4 * 8 * 8, dtype=torch.float64)
+    latents = torch.cos(0.11 * i).float().reshape(2, 7, 4, 8, 8).transpose(1, 2)
+    with torch.no_grad():
+        joint = model(latents, AT, num_images=3)
+    assert joint.double().abs().sum().item() == pytest.approx(2628.388605, rel=1e-5)
+    assert read_manifest(tmp_path / "out").card["kind"] == "ffs"
+
+
+def test_a_class_folder_is_whole(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    vae = small_vae(tmp_path / "sd-vae-ft-ema")
+    file = saved(tmp_path / "ucf101.pt", fill(class_shapes(SIZE, 102)))
+    code, out, _ = run(capsys, file, tmp_path / "new/out", *HEADS, "--vae", vae)
+    folder = tmp_path / "new/out"
+    assert code == 0
+    check_layout(folder)
+    manifest = read_manifest(folder)
+    verify_folder(folder, manifest)
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == "LatteClassPipeline"
+    assert index["transformer"] == ["latte_core", "Latte"]
+    assert index["vae"] == ["diffusers", "AutoencoderKL"]
+    assert index["scheduler"] == ["diffusers", "DDPMScheduler"]
+    d = manifest.defaults
+    assert (d.num_inference_steps, d.guidance_scale, d.scheduler) == (250, 7.0, "ddpm")
+    assert (d.num_frames, d.height, d.width, d.fps) == (4, 64, 64, 8)
+    classes = manifest.card["classes"]
+    assert (len(classes), classes[0], classes[-1]) == (101, "ApplyEyeMakeup", "YoYo")
+    assert AutoencoderKL.from_pretrained(folder / "vae").config.latent_channels == 4
+    assert "101 classes" in out
+    assert f"vae from {vae}" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "sd-vae-ft-ema", "ucf101.pt"]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_the_scheduler_has_the_original_steps() -> None:
+    """The original's "250": both ends of 0..999, a fractional stride between, rounded."""
+    from diffusers import DDPMScheduler
+
+    from latte_core.checkpoints.published import CLASS_SCHEDULER
+
+    scheduler = DDPMScheduler.from_config(dict(CLASS_SCHEDULER))
+    scheduler.set_timesteps(250)
+    steps = scheduler.timesteps.flip(0).tolist()
+    assert steps[:3] == [0, 4, 8]
+    assert steps[-3:] == [991, 995, 999]
+    assert steps == [round(n * 999 / 249) for n in range(250)]
+    assert scheduler.alphas_cumprod[499].item() == pytest.approx(0.0785872, rel=1e-5)
+    assert scheduler.config.variance_type == "learned_range"
+
+
+def test_another_size_rebuilds_the_tables(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """A file of 256 pixels serves 512: the original fails on its table."""
+    state = fill(class_shapes(SIZE))
+    file = saved(tmp_path / "ffs.pt", state)
+    fields = ("--set", "sample_size=16", "--set", "num_frames=6", "--set", "num_heads=4")
+    assert run(capsys, file, tmp_path / "out", *fields)[0] == 0
+    model = load_transformer(tmp_path / "out/transformer")
+    wanted = from_state_dict(state, num_heads=4, sample_size=16, num_frames=6)
+    clip = torch.randn(1, 4, 6, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(model(clip, AT[:1]), wanted(clip, AT[:1]))
+    assert read_manifest(tmp_path / "out").defaults.height == 128
+
+
+def t2v_file(tiny_folder: Path, path: Path, y_embedding: bool) -> Path:
+    """The tiny folder's transformer as t2v.pt has it."""
+    state = load_file(tiny_folder / "transformer/diffusion_pytorch_model.safetensors")
+    if y_embedding:
+        state["caption_projection.y_embedding"] = torch.zeros(120, 32)
+    return saved(path, {"ema": state})
+
+
+@pytest.fixture(scope="module")
+def tiny_frames(tiny_folder: Path) -> np.ndarray:
+    return clip_of(tiny_folder)
+
+
+def clip_of(folder: Path) -> np.ndarray:
+    with Engine.load(str(folder)) as engine:
+        request = GenerationRequest(prompt="a red cow", seed=3, num_inference_steps=2)
+        return engine.generate(request).frames
+
+
+T2V_FIELDS = (*HEADS, "--set", "sample_size=8", "--set", "num_frames=8")
+
+
+@pytest.mark.parametrize("y_embedding", [True, False])
+def test_t2v_file_makes_the_same_clip(
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    tiny_folder: Path,
+    tiny_frames: np.ndarray,
+    y_embedding: bool,
+) -> None:
+    file = t2v_file(tiny_folder, tmp_path / "t2v.pt", y_embedding)
+    arguments = (file, tmp_path / "out", *T2V_FIELDS, "--components", tiny_folder)
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    assert ("y_embedding: the empty caption of training" in out) is y_embedding
+    check_layout(tmp_path / "out")
+    assert np.array_equal(clip_of(tmp_path / "out"), tiny_frames)
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest.card["kind"], manifest.defaults.num_inference_steps) == ("t2v", 50)
+
+
+@pytest.mark.parametrize(
+    "place", ["", "transformer", "transformer/diffusion_pytorch_model.safetensors"]
+)
+def test_a_diffusers_folder_is_read_where_it_lies(
+    capsys: pytest.CaptureFixture, tmp_path: Path, tiny_folder: Path, place: str
+) -> None:
+    """The whole folder, its transformer, or the transformer's file; nothing has to be given."""
+    code, out, _ = run(capsys, tiny_folder / place, tmp_path / "out")
+    assert code == 0
+    for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
+        assert f"{part} from {tiny_folder / part}" in out
+    ours = load_file(tmp_path / "out/transformer/diffusion_pytorch_model.safetensors")
+    theirs = load_file(tiny_folder / "transformer/diffusion_pytorch_model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    verify_folder(tmp_path / "out", read_manifest(tmp_path / "out"))
+
+
+def test_converting_again_keeps_settings_and_adds_what_is_given(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    """A class folder gets its autoencoder afterwards, in its own place."""
+    file = saved(tmp_path / "ucf101.pt", fill(class_shapes(SIZE, 102)))
+    out = tmp_path / "out"
+    assert "no autoencoder yet" in run(capsys, file, out, *HEADS)[1]
+    before = load_transformer(out / "transformer").state_dict()
+    vae = small_vae(tmp_path / "pipeline/vae").parent
+    code, _, err = run(capsys, out, out, "--vae", vae, "--overwrite", "--dtype", "float16")
+    assert (code, err) == (0, "")
+    check_layout(out)
+    verify_folder(out, read_manifest(out))
+    assert read_manifest(out).card["classes"][14] == "BodyWeightSquats"
+    assert read_manifest(out).card["source"] == "ucf101.pt"
+    after = load_transformer(out / "transformer").state_dict()
+    assert all(torch.equal(after[name], before[name].half()) for name in before)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "pipeline", "ucf101.pt"]
+
+
+@pytest.mark.parametrize("kind", ["DiT.pt", "PixArt.pth"])
+def test_image_models_become_folders(
+    capsys: pytest.CaptureFixture, tmp_path: Path, tiny_folder: Path, kind: str
+) -> None:
+    shapes = dit_shapes(SIZE, 6) if kind == "DiT.pt" else pixart_shapes(Size(captions=32))
+    state = fill(shapes)
+    file = saved(tmp_path / kind, {"state_dict": state, "epoch": 3})
+    fields = (*HEADS, "--set", "num_frames=4", "--components", tiny_folder)
+    code, out, err = run(capsys, file, tmp_path / "out", *fields)
+    assert (code, err) == (0, "")
+    assert "blocks.*.attn.time.qkv.weight (4)" in out
+    assert "every frame starts as the image model's picture" in out
+    check_layout(tmp_path / "out")
+    model = load_transformer(tmp_path / "out/transformer")
+    wanted = initialise(state, num_heads=4, num_frames=4)
+    told = {"class_labels": LABELS} if kind == "DiT.pt" else {"prompt_embeds": torch.ones(2, 3, 32)}
+    clip = torch.randn(2, 4, 4, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(model(clip, AT, **told), wanted(clip, AT, **told))
+
+
+def test_missing_surplus_and_misshapen_weights_are_named(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    state = fill(class_shapes(SIZE, 6))
+    name = "blocks.2.mlp.fc1.bias"
+    cases = {
+        f"lack {name}": {n: t for n, t in state.items() if n != name},
+        "such as blocks.2.mlp.fc3.bias": state | {"blocks.2.mlp.fc3.bias": torch.ones(3)},
+        f"{name} has shape (5,)": state | {name: torch.ones(5)},
+        f"{name} holds NaN": state | {name: torch.full((192,), torch.nan)},
+        "text_embedding_projection": state | {"text_embedding_projection.1.bias": torch.ones(48)},
+    }
+    for words, broken in cases.items():
+        file = saved(tmp_path / "model.pt", broken)
+        assert words in refused(capsys, tmp_path, file, tmp_path / "out", *HEADS)
+
+
+def test_what_cannot_be_is_refused(
+    capsys: pytest.CaptureFixture, tmp_path: Path, tiny_folder: Path
+) -> None:
+    file = saved(tmp_path / "model.pt", fill(class_shapes(SIZE, 6)))
+    t2v = t2v_file(tiny_folder, tmp_path / "t2v.pt", True)
+    (tmp_path / "other.txt").write_text("hello")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    wrong = small_vae(tmp_path / "wrong", channels=8)
+    pickles = tmp_path / "pickles"
+    shutil.copytree(tiny_folder, pickles)
+    (pickles / "text_encoder/model.safetensors").rename(pickles / "text_encoder/pytorch_model.bin")
+    out = tmp_path / "out"
+    cases: list[tuple[tuple[object, ...], str]] = [
+        ((tmp_path / "none.pt", out), "none.pt does not exist"),
+        ((tmp_path / "other.txt", out), "other.txt is of no kind that is read here"),
+        ((tmp_path / "full", out), "holds no config.json"),
+        ((file, out), "Width 48 is of no published size"),
+        ((file, out, "--set", "heads=4"), "Unknown model settings: heads"),
+        ((file, out, "--set", "num_heads"), "has to look like num_heads=6"),
+        ((file, out, *HEADS, "--set", "depth=5"), "even number of blocks"),
+        ((file, out, *HEADS, "--dtype", "int8"), "dtype is 'int8'; it can be float32"),
+        ((file, out, *HEADS, "--kind", "ucf101"), "kind is ucf101, which has 101 classes"),
+        ((file, out, *HEADS, "--kind", "ffs"), "conditioning 'none', but the weights have 'class'"),
+        ((file, out, *HEADS, "--vae", wrong), "wrong has 8 latent channels, the transformer 4"),
+        ((file, out, *HEADS, "--vae", tmp_path / "full"), "full/config.json is missing"),
+        ((file, out, *HEADS, "--vae", tiny_folder / "transformer"), "holds a LatteTransformer3D"),
+        ((t2v, out, *T2V_FIELDS), "Give --components"),
+        ((t2v, out, *T2V_FIELDS, "--components", tmp_path / "full"), "tokenizer/spiece.model is m"),
+        ((t2v, out, *T2V_FIELDS, "--components", pickles), "pytorch_model.bin is a pickle"),
+        ((file, tmp_path / "full", *HEADS), "full is not empty"),
+        ((file, tmp_path / "full", *HEADS, "--overwrite"), "holds other things than a model"),
+        ((file, file, *HEADS, "--overwrite"), "model.pt is a file"),
+        ((tiny_folder / "vae", tiny_folder, "--overwrite"), "which would be replaced"),
+    ]
+    for arguments, words in cases:
+        assert words in refused(capsys, tmp_path, *arguments), words
+    assert (tmp_path / "full/notes.txt").read_text() == "mine"
+    check_layout(tiny_folder)
+
+
+def test_an_empty_folder_is_taken_and_an_old_model_replaced(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    file = saved(tmp_path / "ffs.pt", fill(class_shapes(SIZE)))
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run(capsys, file, out, *HEADS)[0] == 0
+    (out / "mark").touch()
+    assert "is not empty" in refused(capsys, tmp_path, file, out, *HEADS)
+    assert (out / "mark").exists()
+    assert run(capsys, file, out, *HEADS, "--overwrite")[0] == 0
+    assert not (out / "mark").exists()
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The transformer is written by then; a disk that fills up is the copy's error."""
+    from latte_core.checkpoints import conversion
+
+    copied: list[object] = []
+
+    def full(source: Path, target: Path) -> None:
+        copied.append(target)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(conversion.shutil, "copyfile", full)
+    err = refused(capsys, tmp_path, tiny_folder, tmp_path / "out")
+    assert copied
+    assert "out cannot be written: [Errno 28] No space left" in err
+    monkeypatch.undo()
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
+    assert "0.00 GiB free" in refused(capsys, tmp_path, tiny_folder, tmp_path / "out")
+
+
+def test_safetensors_of_a_class_model_alone(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    state = fill(class_shapes(SIZE, 6))
+    save_file(state, tmp_path / "model.safetensors")
+    assert run(capsys, tmp_path / "model.safetensors", tmp_path / "out", *HEADS)[0] == 0
+    wanted = from_state_dict(state, num_heads=4).state_dict()
+    found = load_transformer(tmp_path / "out/transformer").state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert read_manifest(tmp_path / "out").card["classes"] == ["0", "1", "2", "3", "4"]
+    shard = tmp_path / "model-00001-of-00002.safetensors"
+    (tmp_path / "model.safetensors").rename(shard)
+    assert "one of several files" in refused(capsys, tmp_path, shard, tmp_path / "b", *HEADS)
+
+
+def test_learned_tables_are_told(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """A table other than the formula's is not loaded, and that is said; the usual one is quiet."""
+    state = fill(class_shapes(SIZE, 6))
+    usual = from_state_dict(state, num_heads=4).positions
+    file = saved(tmp_path / "a.pt", state)
+    assert (
+        "pos_embed in the file is not the usual table"
+        in run(capsys, file, tmp_path / "a", *HEADS)[1]
+    )
+    state |= {"pos_embed": usual.space[0], "temp_embed": usual.time[:, :, 0]}
+    file = saved(tmp_path / "b.pt", state)
+    assert "usual table" not in run(capsys, file, tmp_path / "b", *HEADS)[1]
+
+
+@pytest.mark.parametrize(
+    ("stem", "config", "kind"),
+    [
+        ("ffs", preset("XL/2"), "ffs"),
+        ("taichi-hd", preset("XL/2"), "taichi-hd"),
+        ("0100000", preset("XL/2"), "none"),
+        ("ffs", preset("XL/2", conditioning="class", num_classes=101), "ucf101"),
+        ("ucf101", preset("XL/2", conditioning="class", num_classes=5), "none"),
+    ],
+)
+def test_the_kind_is_found(stem: str, config: ModelConfig, kind: str) -> None:
+    assert find_kind(None, stem, config, image=False) == kind
+    assert find_kind(None, stem, config, image=True) == "none"
+
+
+@pytest.mark.parametrize("kind", ["ffs", "skytimelapse", "taichi-hd"])
+def test_published_settings(kind: str) -> None:
+    d = find_defaults(kind, preset("XL/2"), 8)
+    found = (d.num_inference_steps, d.guidance_scale, d.num_frames, d.height, d.fps, d.scheduler)
+    assert found == (250, 1.0, 16, 256, 8, "ddpm")
+    assert KINDS[kind].num_classes == 0
+
+
+def test_ucf101_is_named_as_the_original_numbered_it() -> None:
+    """Python's order of the folders' names: capitals first, unlike in UCF101's own list."""
+    names = class_names("ucf101", preset("XL/2", conditioning="class", num_classes=101))
+    assert len(set(names)) == 101
+    assert names == sorted(names)
+    assert names.index("HammerThrow") + 1 == names.index("Hammering")
+    assert names.index("JumpRope") + 1 == names.index("JumpingJack")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "tensors", "elements"),
+    [
+        (class_shapes(XL), 292, 673_994_912),
+        (class_shapes(XL, 102), 293, 674_112_416),
+        (t2v_shapes(XL, y_embedding=False), 967, 1_057_246_880),
+        (t2v_shapes(XL), 968, 1_057_246_880 + 120 * 4096),
+    ],
+)
+def test_published_files_fit_without_data(
+    shapes: dict[str, tuple[int, ...]], tensors: int, elements: int
+) -> None:
+    """Every name and shape of the files at full size has its place, and none is left over."""
+    assert len(shapes) == tensors
+    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == elements
+    found = recognise(hollow(shapes), {})
+    with torch.device("meta"):
+        model = Latte(found.config)
+    own = to_own(found.weights, found.layout.names, model.state_dict())
+    assert {k: t.shape for k, t in own.items()} == {
+        k: t.shape for k, t in model.state_dict().items()
+    }
+    assert (found.config.num_heads, found.config.num_frames) == (16, 16)
+    if not found.config.is_t2v:
+        assert model.num_parameters == elements - (256 + 16) * 1152
+        assert found.config.sample_size == 32
+
+
+MEASURED = """
+import resource, sys
+from latte_core import cli
+from latte_core.checkpoints import conversion
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+code = cli.main(["convert", *sys.argv[1:]])
+print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_of_full_size_needs_two_copies_of_memory(tmp_path: Path) -> None:
+    """674 M weights in half precision: 1.35 GB of file, mapped pages counted as memory too."""
+    shapes = class_shapes(XL, 102)
+    state = {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+    file, out = saved(tmp_path / "ucf101.pt", {"ema": state}), tmp_path / "out"
+    size_kib = file.stat().st_size / 1024
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, str(file), str(out)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+        )
+        assert done.returncode == 0, done.stderr
+        peak_kib = int(done.stdout.split("PEAK")[1])
+        assert peak_kib < 2.3 * size_kib, f"{peak_kib / size_kib:.2f} copies"
+        assert "673,799,072 parameters" in done.stdout
+        assert read_manifest(out).defaults.guidance_scale == 7.0
+    finally:
+        file.unlink()
+        shutil.rmtree(out, ignore_errors=True)
