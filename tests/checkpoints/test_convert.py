@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from convert_command import HEADS, SIZE, T2V_FIELDS, refused, run, saved, small_vae, t2v_file
 from diffusers import AutoencoderKL
 from original_files import (
     XL,
@@ -16,14 +17,12 @@ from original_files import (
     class_shapes,
     dit_shapes,
     fill,
-    hollow,
     pixart_shapes,
-    t2v_shapes,
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latte_core import Engine, GenerationRequest, cli
+from latte_core import Engine, GenerationRequest
 from latte_core.checkpoints import (
     check_layout,
     from_state_dict,
@@ -32,13 +31,7 @@ from latte_core.checkpoints import (
     read_manifest,
     verify_folder,
 )
-from latte_core.checkpoints.keys import to_own
-from latte_core.checkpoints.published import KINDS, class_names, find_defaults, find_kind
-from latte_core.checkpoints.recognise import recognise
-from latte_core.model import Latte, ModelConfig, preset
 
-SIZE = Size()
-HEADS = ("--set", "num_heads=4")
 AT = torch.tensor([10, 500])
 LABELS = torch.tensor([1, 3])
 
@@ -52,43 +45,6 @@ def golden(label_rows: int) -> dict[str, Tensor]:
         i = torch.arange(torch.Size(shapes[name]).numel(), dtype=torch.float64)
         state[name] = (0.05 * torch.sin(0.37 * i + j)).float().reshape(shapes[name])
     return state
-
-
-def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr of the command."""
-    try:
-        code = cli.main(["convert", *map(str, arguments)])
-    except SystemExit as stop:  # argparse
-        code = int(stop.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def refused(capsys: pytest.CaptureFixture, folder: Path, *arguments: object) -> str:
-    """The sentence that refuses; `folder` holds afterwards what it held."""
-    before = sorted(path.name for path in folder.iterdir())
-    code, out, err = run(capsys, *arguments)
-    assert (code, out) == (2, "")
-    assert "Traceback" not in err
-    assert sorted(path.name for path in folder.iterdir()) == before
-    return err
-
-
-def saved(path: Path, state: object) -> Path:
-    torch.save(state, path)
-    return path
-
-
-def small_vae(folder: Path, channels: int = 4) -> Path:
-    AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(4, 4, 4, 4),
-        layers_per_block=1,
-        norm_num_groups=2,
-        latent_channels=channels,
-    ).save_pretrained(folder)
-    return folder
 
 
 def forms(state: dict[str, Tensor]) -> dict[str, object]:
@@ -167,22 +123,6 @@ def test_a_class_folder_is_whole(capsys: pytest.CaptureFixture, tmp_path: Path) 
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
 
 
-def test_the_scheduler_has_the_original_steps() -> None:
-    """The original's "250": both ends of 0..999, a fractional stride between, rounded."""
-    from diffusers import DDPMScheduler
-
-    from latte_core.checkpoints.published import CLASS_SCHEDULER
-
-    scheduler = DDPMScheduler.from_config(dict(CLASS_SCHEDULER))
-    scheduler.set_timesteps(250)
-    steps = scheduler.timesteps.flip(0).tolist()
-    assert steps[:3] == [0, 4, 8]
-    assert steps[-3:] == [991, 995, 999]
-    assert steps == [round(n * 999 / 249) for n in range(250)]
-    assert scheduler.alphas_cumprod[499].item() == pytest.approx(0.0785872, rel=1e-5)
-    assert scheduler.config.variance_type == "learned_range"
-
-
 def test_another_size_rebuilds_the_tables(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     """A file of 256 pixels serves 512: the original fails on its table."""
     state = fill(class_shapes(SIZE))
@@ -197,14 +137,6 @@ def test_another_size_rebuilds_the_tables(capsys: pytest.CaptureFixture, tmp_pat
     assert read_manifest(tmp_path / "out").defaults.height == 128
 
 
-def t2v_file(tiny_folder: Path, path: Path, y_embedding: bool) -> Path:
-    """The tiny folder's transformer as t2v.pt has it."""
-    state = load_file(tiny_folder / "transformer/diffusion_pytorch_model.safetensors")
-    if y_embedding:
-        state["caption_projection.y_embedding"] = torch.zeros(120, 32)
-    return saved(path, {"ema": state})
-
-
 @pytest.fixture(scope="module")
 def tiny_frames(tiny_folder: Path) -> np.ndarray:
     return clip_of(tiny_folder)
@@ -214,9 +146,6 @@ def clip_of(folder: Path) -> np.ndarray:
     with Engine.load(str(folder)) as engine:
         request = GenerationRequest(prompt="a red cow", seed=3, num_inference_steps=2)
         return engine.generate(request).frames
-
-
-T2V_FIELDS = (*HEADS, "--set", "sample_size=8", "--set", "num_frames=8")
 
 
 @pytest.mark.parametrize("y_embedding", [True, False])
@@ -297,103 +226,6 @@ def test_image_models_become_folders(
         assert torch.equal(model(clip, AT, **told), wanted(clip, AT, **told))
 
 
-def test_missing_surplus_and_misshapen_weights_are_named(
-    capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
-    state = fill(class_shapes(SIZE, 6))
-    name = "blocks.2.mlp.fc1.bias"
-    cases = {
-        f"lack {name}": {n: t for n, t in state.items() if n != name},
-        "such as blocks.2.mlp.fc3.bias": state | {"blocks.2.mlp.fc3.bias": torch.ones(3)},
-        f"{name} has shape (5,)": state | {name: torch.ones(5)},
-        f"{name} holds NaN": state | {name: torch.full((192,), torch.nan)},
-        "text_embedding_projection": state | {"text_embedding_projection.1.bias": torch.ones(48)},
-    }
-    for words, broken in cases.items():
-        file = saved(tmp_path / "model.pt", broken)
-        assert words in refused(capsys, tmp_path, file, tmp_path / "out", *HEADS)
-
-
-def test_what_cannot_be_is_refused(
-    capsys: pytest.CaptureFixture, tmp_path: Path, tiny_folder: Path
-) -> None:
-    file = saved(tmp_path / "model.pt", fill(class_shapes(SIZE, 6)))
-    t2v = t2v_file(tiny_folder, tmp_path / "t2v.pt", True)
-    (tmp_path / "other.txt").write_text("hello")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full/notes.txt").write_text("mine")
-    wrong = small_vae(tmp_path / "wrong", channels=8)
-    pickles = tmp_path / "pickles"
-    shutil.copytree(tiny_folder, pickles)
-    (pickles / "text_encoder/model.safetensors").rename(pickles / "text_encoder/pytorch_model.bin")
-    out = tmp_path / "out"
-    cases: list[tuple[tuple[object, ...], str]] = [
-        ((tmp_path / "none.pt", out), "none.pt does not exist"),
-        ((tmp_path / "other.txt", out), "other.txt is of no kind that is read here"),
-        ((tmp_path / "full", out), "holds no config.json"),
-        ((file, out), "Width 48 is of no published size"),
-        ((file, out, "--set", "heads=4"), "Unknown model settings: heads"),
-        ((file, out, "--set", "num_heads"), "has to look like num_heads=6"),
-        ((file, out, *HEADS, "--set", "depth=5"), "even number of blocks"),
-        ((file, out, *HEADS, "--dtype", "int8"), "dtype is 'int8'; it can be float32"),
-        ((file, out, *HEADS, "--kind", "ucf101"), "kind is ucf101, which has 101 classes"),
-        ((file, out, *HEADS, "--kind", "ffs"), "conditioning 'none', but the weights have 'class'"),
-        ((file, out, *HEADS, "--vae", wrong), "wrong has 8 latent channels, the transformer 4"),
-        ((file, out, *HEADS, "--vae", tmp_path / "full"), "full/config.json is missing"),
-        ((file, out, *HEADS, "--vae", tiny_folder / "transformer"), "holds a LatteTransformer3D"),
-        ((t2v, out, *T2V_FIELDS), "Give --components"),
-        ((t2v, out, *T2V_FIELDS, "--components", tmp_path / "full"), "tokenizer/spiece.model is m"),
-        ((t2v, out, *T2V_FIELDS, "--components", pickles), "pytorch_model.bin is a pickle"),
-        ((file, tmp_path / "full", *HEADS), "full is not empty"),
-        ((file, tmp_path / "full", *HEADS, "--overwrite"), "holds other things than a model"),
-        ((file, file, *HEADS, "--overwrite"), "model.pt is a file"),
-        ((tiny_folder / "vae", tiny_folder, "--overwrite"), "which would be replaced"),
-    ]
-    for arguments, words in cases:
-        assert words in refused(capsys, tmp_path, *arguments), words
-    assert (tmp_path / "full/notes.txt").read_text() == "mine"
-    check_layout(tiny_folder)
-
-
-def test_an_empty_folder_is_taken_and_an_old_model_replaced(
-    capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
-    file = saved(tmp_path / "ffs.pt", fill(class_shapes(SIZE)))
-    out = tmp_path / "out"
-    out.mkdir()
-    assert run(capsys, file, out, *HEADS)[0] == 0
-    (out / "mark").touch()
-    assert "is not empty" in refused(capsys, tmp_path, file, out, *HEADS)
-    assert (out / "mark").exists()
-    assert run(capsys, file, out, *HEADS, "--overwrite")[0] == 0
-    assert not (out / "mark").exists()
-
-
-def test_a_failure_in_the_middle_leaves_nothing(
-    capsys: pytest.CaptureFixture,
-    tmp_path: Path,
-    tiny_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The transformer is written by then; a disk that fills up is the copy's error."""
-    from latte_core.checkpoints import conversion
-
-    copied: list[object] = []
-
-    def full(source: Path, target: Path) -> None:
-        copied.append(target)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(conversion.shutil, "copyfile", full)
-    err = refused(capsys, tmp_path, tiny_folder, tmp_path / "out")
-    assert copied
-    assert "out cannot be written: [Errno 28] No space left" in err
-    monkeypatch.undo()
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(conversion.shutil, "disk_usage", lambda _: usage)
-    assert "0.00 GiB free" in refused(capsys, tmp_path, tiny_folder, tmp_path / "out")
-
-
 def test_safetensors_of_a_class_model_alone(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     state = fill(class_shapes(SIZE, 6))
     save_file(state, tmp_path / "model.safetensors")
@@ -419,66 +251,6 @@ def test_learned_tables_are_told(capsys: pytest.CaptureFixture, tmp_path: Path) 
     state |= {"pos_embed": usual.space[0], "temp_embed": usual.time[:, :, 0]}
     file = saved(tmp_path / "b.pt", state)
     assert "usual table" not in run(capsys, file, tmp_path / "b", *HEADS)[1]
-
-
-@pytest.mark.parametrize(
-    ("stem", "config", "kind"),
-    [
-        ("ffs", preset("XL/2"), "ffs"),
-        ("taichi-hd", preset("XL/2"), "taichi-hd"),
-        ("0100000", preset("XL/2"), "none"),
-        ("ffs", preset("XL/2", conditioning="class", num_classes=101), "ucf101"),
-        ("ucf101", preset("XL/2", conditioning="class", num_classes=5), "none"),
-    ],
-)
-def test_the_kind_is_found(stem: str, config: ModelConfig, kind: str) -> None:
-    assert find_kind(None, stem, config, image=False) == kind
-    assert find_kind(None, stem, config, image=True) == "none"
-
-
-@pytest.mark.parametrize("kind", ["ffs", "skytimelapse", "taichi-hd"])
-def test_published_settings(kind: str) -> None:
-    d = find_defaults(kind, preset("XL/2"), 8)
-    found = (d.num_inference_steps, d.guidance_scale, d.num_frames, d.height, d.fps, d.scheduler)
-    assert found == (250, 1.0, 16, 256, 8, "ddpm")
-    assert KINDS[kind].num_classes == 0
-
-
-def test_ucf101_is_named_as_the_original_numbered_it() -> None:
-    """Python's order of the folders' names: capitals first, unlike in UCF101's own list."""
-    names = class_names("ucf101", preset("XL/2", conditioning="class", num_classes=101))
-    assert len(set(names)) == 101
-    assert names == sorted(names)
-    assert names.index("HammerThrow") + 1 == names.index("Hammering")
-    assert names.index("JumpRope") + 1 == names.index("JumpingJack")
-
-
-@pytest.mark.parametrize(
-    ("shapes", "tensors", "elements"),
-    [
-        (class_shapes(XL), 292, 673_994_912),
-        (class_shapes(XL, 102), 293, 674_112_416),
-        (t2v_shapes(XL, y_embedding=False), 967, 1_057_246_880),
-        (t2v_shapes(XL), 968, 1_057_246_880 + 120 * 4096),
-    ],
-)
-def test_published_files_fit_without_data(
-    shapes: dict[str, tuple[int, ...]], tensors: int, elements: int
-) -> None:
-    """Every name and shape of the files at full size has its place, and none is left over."""
-    assert len(shapes) == tensors
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == elements
-    found = recognise(hollow(shapes), {})
-    with torch.device("meta"):
-        model = Latte(found.config)
-    own = to_own(found.weights, found.layout.names, model.state_dict())
-    assert {k: t.shape for k, t in own.items()} == {
-        k: t.shape for k, t in model.state_dict().items()
-    }
-    assert (found.config.num_heads, found.config.num_frames) == (16, 16)
-    if not found.config.is_t2v:
-        assert model.num_parameters == elements - (256 + 16) * 1152
-        assert found.config.sample_size == 32
 
 
 MEASURED = """
