@@ -7,8 +7,13 @@ import torch
 from tiny_folder import BETAS, FRAMES, SIZE, randomise, tiny_vae
 
 from latte_core import Latte, ModelConfig
-from latte_core.checkpoints import Defaults, build_manifest, save_transformer, write_manifest
-from latte_core.engine.parts import plain_preview
+from latte_core.checkpoints import (
+    Defaults,
+    build_manifest,
+    plain_preview,
+    save_transformer,
+    write_manifest,
+)
 
 CLASSES = ("Basketball", "Apply Eye Makeup", "Archery", "Diving", "Yo Yo")
 # What the release was sampled with, but for few steps.

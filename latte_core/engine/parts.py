@@ -17,6 +17,7 @@ from latte_core.checkpoints import (
     check_layout,
     load_transformer,
     model_hash,
+    plain_preview,
     read_manifest,
     resolve_model,
     verify_folder,
@@ -42,15 +43,6 @@ OnProgress = Callable[[Loading], None]
 
 # Parameters that bitsandbytes leaves alone in a T5 encoder.
 UNPACKED = (".wo.", "shared.", "embed_tokens.", "relative_attention_bias.", "norm.")
-# Stable Diffusion 1.x latents to RGB, as found by linear regression by the forum user keturn:
-# discuss.huggingface.co/t/decoding-latents-to-rgb-without-upscaling/23204. Its output range
-# -1..1 is brought to 0..1 here by halving, and a bias of one half.
-SD1_RGB = (
-    (0.298, 0.207, 0.208),
-    (0.187, 0.286, 0.173),
-    (-0.158, 0.189, 0.264),
-    (-0.184, -0.271, -0.473),
-)
 TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 512 x 512 in fp16
 
 
@@ -292,24 +284,6 @@ def folder_defaults(transformer: dict[str, Any], vae: dict[str, Any]) -> Default
         height=side,
         width=side,
     )
-
-
-def sd1_preview() -> PreviewMap:
-    """The latent-to-RGB map of Stable Diffusion 1.x, whose autoencoder Latte-1 uses."""
-    weight = tuple((red / 2, green / 2, blue / 2) for red, green, blue in SD1_RGB)
-    return PreviewMap(weight=weight, bias=(0.5, 0.5, 0.5))
-
-
-def plain_preview(channels: int) -> PreviewMap:
-    """A map for latents of which nothing is known: Stable Diffusion's where the number fits.
-
-    Else the first three channels are the colours, two standard deviations to either side.
-    """
-    if channels == len(SD1_RGB):
-        return sd1_preview()
-    rows = ((0.25, 0.0, 0.0), (0.0, 0.25, 0.0), (0.0, 0.0, 0.25))
-    black = ((0.0, 0.0, 0.0),) * max(0, channels - len(rows))
-    return PreviewMap(weight=(*rows[:channels], *black), bias=(0.5, 0.5, 0.5))
 
 
 def measure(

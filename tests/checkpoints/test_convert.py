@@ -119,6 +119,10 @@ def test_a_class_folder_is_whole(capsys: pytest.CaptureFixture, tmp_path: Path) 
     assert AutoencoderKL.from_pretrained(folder / "vae").config.latent_channels == 4
     assert "101 classes" in out
     assert f"vae from {vae}" in out
+    with Engine.load(str(folder)) as engine:
+        assert engine.describe().classes[100] == "YoYo"
+        request = GenerationRequest(class_label=100, seed=1, num_inference_steps=2)
+        assert engine.generate(request).frames.shape == (4, 64, 64, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "sd-vae-ft-ema", "ucf101.pt"]
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out"]
 

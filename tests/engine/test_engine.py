@@ -51,8 +51,8 @@ def test_previews_are_small_frames_that_move_from_noise_to_picture(engine):
 
 
 def test_the_last_preview_shows_the_final_latents(engine):
+    from latte_core.checkpoints import sd1_preview
     from latte_core.components.preview import preview_frames
-    from latte_core.engine.parts import sd1_preview
 
     *_, last, finished = [
         event for event in engine.stream(ask()) if isinstance(event, (Step, Finished))

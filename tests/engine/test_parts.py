@@ -11,9 +11,15 @@ from tiny_folder import FRAMES, SIZE
 from transformers import T5EncoderModel
 
 from latte_core import CheckpointError, Encoded, Engine, Finished, GenerationRequest, Step
-from latte_core.checkpoints import Defaults, PreviewMap, build_manifest, write_manifest
+from latte_core.checkpoints import (
+    Defaults,
+    PreviewMap,
+    build_manifest,
+    sd1_preview,
+    write_manifest,
+)
 from latte_core.checkpoints.files import read_json
-from latte_core.engine.parts import folder_defaults, measure, sd1_preview
+from latte_core.engine.parts import folder_defaults, measure
 
 REQUEST = GenerationRequest("a red rocket flies", seed=7, num_inference_steps=1)
 DEFAULTS = Defaults(3, 2.0, FRAMES, 32, 48, 6, "unipc")
