@@ -89,7 +89,8 @@ def merge_lora(model: Latte, path: Path, scale: float = 1.0) -> int:
     """
     file = lora_file(path)
     state, alphas = _read(file)
-    names, used, changed = _names(model.config), set(), 0
+    names, changed = _names(model.config), 0
+    used: set[str] = set()
     for key, weight in model.named_parameters():
         targets = [name.removesuffix(".weight") for name in names(key)]
         parts = [_product(state, target, alphas) for target in targets]

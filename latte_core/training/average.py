@@ -26,7 +26,7 @@ class Average(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
         """Take over what a checkpoint kept."""
 
 

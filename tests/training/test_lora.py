@@ -147,7 +147,7 @@ def test_adapter_with_dropout_goes_on_bit_equal(tmp_path):
 
     whole, cut = run("whole", 4), run("cut", 2, 4)
     assert all(torch.equal(whole.up[n], cut.up[n]) for n in whole.up)
-    assert any(float(value.abs().max()) > 0 for value in whole.up.values())
+    assert any(bool(value.any()) for value in whole.up.values())
 
 
 def test_file_says_rank_alpha_and_layers(tmp_path):
