@@ -158,10 +158,9 @@ def open_shards(
     """
     folder = Path(folder)
     about = read_about(folder)
-    changes = {"num_frames": num_frames, "stride": stride, "flip": flip}
-    source = replace(
-        VideoSource(**about["source"]), **{k: v for k, v in changes.items() if v is not None}
-    )
+    changes: dict[str, Any] = {"num_frames": num_frames, "stride": stride, "flip": flip}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    source = replace(VideoSource(**about["source"]), **changes)
     if source.mirrored and not about["flipped"]:
         raise ConfigError(
             f"The shards in {folder} hold no mirrored clips: take flip 0, or encode them with flip."
@@ -271,7 +270,7 @@ def read_rows(path: Path, offset: int, rows: Sequence[int]) -> NDArray[np.float1
     try:
         with path.open("rb") as file:
             shape, start = _header(file, offset, path)
-            result = np.empty((len(rows), *shape[1:]), np.float16)
+            result: NDArray[np.float16] = np.empty((len(rows), *shape[1:]), np.float16)
             width = result.nbytes // max(len(rows), 1)
             for place, row in enumerate(rows):
                 file.seek(start + row * width)
