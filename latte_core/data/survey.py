@@ -161,4 +161,7 @@ def _few(table: dict[str, int]) -> str:
 
 
 def _time(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    seconds = hours * 3600
+    if seconds < 60:
+        return f"{seconds:.1f} seconds"
+    return f"{hours:.1f} hours" if hours >= 1 else f"{seconds / 60:.1f} minutes"

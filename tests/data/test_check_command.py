@@ -36,7 +36,7 @@ def test_check_tells_figures_and_names(messy, capsys):
     code, out, _ = check(capsys, messy, "--kind", "folder")
     assert code == 0
     assert "clips     2\n" in out
-    assert "frames    100, 0.0 minutes; 50 to 50 a clip, 46 are needed" in out
+    assert "frames    100, 2.0 seconds; 50 to 50 a clip, 46 are needed" in out
     assert "64 x 64 (1)" in out and "96 x 64 (1)" in out
     assert "25 (1) frames a second" in out
     assert "captions  1 of 2 clips" in out
