@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Loading,
         Step,
     )
+    from latte_core.engine.inspection import BlockAttention, Inspected, Inspection
     from latte_core.engine.request import GenerationRequest
     from latte_core.engine.worker import Job
     from latte_core.errors import (
@@ -52,11 +53,13 @@ if TYPE_CHECKING:
         write_still,
         write_webp,
     )
-    from latte_core.model import BlockSpec, Latte, ModelConfig, preset
+    from latte_core.model import VARIANTS, BlockSpec, Latte, ModelConfig, preset
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "VARIANTS",
+    "BlockAttention",
     "BlockSpec",
     "Cancelled",
     "CheckpointError",
@@ -72,6 +75,8 @@ __all__ = [
     "Finished",
     "Generation",
     "GenerationRequest",
+    "Inspected",
+    "Inspection",
     "Job",
     "Latte",
     "LatteError",
@@ -108,6 +113,7 @@ _HOMES = {
         "Loading",
         "Step",
     ),
+    "latte_core.engine.inspection": ("BlockAttention", "Inspected", "Inspection"),
     "latte_core.engine.request": ("GenerationRequest",),
     "latte_core.engine.worker": ("Job",),
     "latte_core.errors": (
@@ -132,7 +138,7 @@ _HOMES = {
         "write_still",
         "write_webp",
     ),
-    "latte_core.model": ("BlockSpec", "Latte", "ModelConfig", "preset"),
+    "latte_core.model": ("VARIANTS", "BlockSpec", "Latte", "ModelConfig", "preset"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

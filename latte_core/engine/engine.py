@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading
+from latte_core.engine.inspection import Inspection, look
 from latte_core.engine.labels import make_conditioner
 from latte_core.engine.memory import make_policy, recover
 from latte_core.engine.parts import load_parts
@@ -67,11 +69,13 @@ class Engine:
             raise
         return cls(worker, made.pop())
 
-    def submit(self, request: GenerationRequest) -> Job[Event]:
-        """Queue a request.
+    def submit(self, request: GenerationRequest | Inspection) -> Job[Event]:
+        """Queue a request, or an inspection, whose last event is `Inspected`.
 
         Raises RequestError if this model cannot make it, EngineBusyError if the queue is full.
         """
+        if isinstance(request, Inspection):
+            return self._inspect(request)
         resolved = self._resolve(request)
 
         def work(job: Job[Event]) -> None:
@@ -139,6 +143,14 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _inspect(self, inspection: Inspection) -> Job[Event]:
+        resolved = replace(inspection, request=self._resolve(inspection.request))
+
+        def work(job: Job[Event]) -> None:
+            job.emit(look(self._pipeline, resolved, job.emit, job.check))
+
+        return self._worker.submit(work)
 
     def _resolve(self, request: GenerationRequest) -> GenerationRequest:
         parts = self._pipeline.parts

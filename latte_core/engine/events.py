@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from latte_core.checkpoints import Defaults
+    from latte_core.engine.inspection import Inspected
     from latte_core.model.config import Conditioning
 
 
@@ -94,7 +95,8 @@ class Finished:
     generation: Generation
 
 
-Event: TypeAlias = Loading | Encoded | Step | Decoding | Finished
+# As text: inspection.py imports this module.
+Event: TypeAlias = "Loading | Encoded | Step | Decoding | Finished | Inspected"
 
 
 @dataclass(frozen=True)
