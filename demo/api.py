@@ -1,48 +1,131 @@
-"""The endpoints for clients: the only events of the page that have a name."""
+"""The endpoints for clients: the only events of the page that have a name.
+
+Their values come unchecked (`GenerationRequest` checks them); the hidden fields below tell clients
+the name, the type, the choices and the default of every parameter.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from demo.handlers import ApiResult
 from demo.regions.studio import UNCHECKED, Studio
+from demo.sweeping import SheetResult, Sweeping
+from demo.sweeps import AXES
 from latte_core import GenerationRequest
+
+HIDDEN: dict[str, Any] = {"visible": False}
+CHOICES = {"mode": ("video", "image", "joint")}
+AXIS_FIELDS = ("x", "x_values", "y", "y_values")
 
 
 def publish(studio: Studio) -> None:
-    """The `/generate` endpoint: takes what `GenerationRequest` takes, by name."""
-    hidden: dict[str, Any] = {"visible": False}
+    """Publish `/generate`, `/sweep` and `/status`."""
     fields = dataclasses.fields(GenerationRequest)
+    sweeping = Sweeping(studio.handlers)
 
     def generate(*values: Any) -> Iterator[ApiResult]:
-        names = (field.name for field in fields)
-        yield from studio.handlers.generate_for_client(dict(zip(names, values, strict=True)))
+        asked = dict(zip((field.name for field in fields), values, strict=True))
+        yield from studio.handlers.generate_for_client(_typed(asked))
 
-    generate.__signature__ = inspect.signature(GenerationRequest)  # type: ignore[attr-defined]
-    gr.Button(**hidden).click(
-        generate,
-        [_hidden_field(field) for field in fields],
-        [
-            gr.File(label="clip", **hidden),
-            gr.File(label="stills", file_count="multiple", **hidden),
-            gr.JSON(label="recipe", **hidden),
-        ],
-        api_name="generate",
-        api_description=studio.texts("api.generate"),
+    def sweep(*values: Any) -> Iterator[SheetResult]:
+        axes = dict(zip(AXIS_FIELDS, values[:4], strict=True))
+        asked = dict(zip((field.name for field in fields), values[4:], strict=True))
+        yield from sweeping.for_client(_typed(asked), axes)
+
+    def status() -> dict[str, Any]:
+        return sweeping.status()
+
+    own = inspect.signature(GenerationRequest)
+    added = [_parameter(name, default) for name, default in _AXIS_DEFAULTS.items()]
+    generate.__signature__ = own  # type: ignore[attr-defined]
+    sweep.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*added, *(_optional(p) for p in own.parameters.values())]
+    )
+    clip, still = gr.File(label="clip", **HIDDEN), gr.File(label="picture", **HIDDEN)
+    stills = gr.File(label="stills", file_count="multiple", **HIDDEN)
+    _publish(studio, generate, _request_fields(), [clip, stills, _report("recipe")])
+    table = gr.File(label="table", **HIDDEN)
+    sheet = gr.File(label="sheet", **HIDDEN)
+    _publish(
+        studio,
+        sweep,
+        [*_axis_fields(), *_request_fields()],
+        [sheet, still, table, _report("report")],
+    )
+    _publish(studio, status, [], [_report("status")])
+
+
+_AXIS_DEFAULTS = {"x": "steps", "x_values": "4, 8, 16", "y": None, "y_values": ""}
+
+
+def _publish(
+    studio: Studio, function: Callable[..., Any], inputs: list[Any], outputs: list[Any]
+) -> None:
+    name = function.__name__
+    gr.Button(**HIDDEN).click(
+        function,
+        inputs,
+        outputs,
+        api_name=name,
+        api_description=studio.texts(f"api.{name}"),
         show_progress="hidden",
         concurrency_limit=None,
         **UNCHECKED,
     )
 
 
-def _hidden_field(field: dataclasses.Field[Any]) -> gr.Textbox | gr.Number:
-    """A field that is never drawn: it tells clients the name, the kind and the default."""
+def _parameter(name: str, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+
+def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
+    """With a default, so that it may stand behind parameters that have one."""
+    missing = parameter.default is inspect.Parameter.empty
+    return parameter.replace(default="") if missing else parameter
+
+
+def _report(label: str) -> gr.JSON:
+    return gr.JSON(label=label, **HIDDEN)
+
+
+def _axis_fields() -> list[Any]:
+    fields: list[Any] = []
+    for name, default in _AXIS_DEFAULTS.items():
+        if name in ("x", "y"):
+            fields.append(gr.Dropdown(list(AXES), value=default, label=name, **HIDDEN))
+        else:
+            fields.append(gr.Textbox(label=name, value=default, **HIDDEN))
+    return fields
+
+
+def _request_fields() -> list[Any]:
+    return [_field(field) for field in dataclasses.fields(GenerationRequest)]
+
+
+def _field(field: dataclasses.Field[Any]) -> Any:
+    """The hidden field of one field of a request."""
     default = None if field.default is dataclasses.MISSING else field.default
-    if "str" in str(field.type) or field.name == "mode":
-        return gr.Textbox(label=field.name, value=default, visible=False)
-    return gr.Number(label=field.name, value=default, visible=False)
+    kind, options = str(field.type), {"label": field.name, **HIDDEN}
+    if field.name in CHOICES:
+        return gr.Dropdown(list(CHOICES[field.name]), value=default, **options)
+    if "tuple" in kind:  # a list as text: the gate lets no lists through
+        return gr.Textbox(value="", **options)
+    if "str" in kind:
+        return gr.Textbox(value=default, **options)
+    return gr.Number(value=default, precision=0 if "int" in kind else None, **options)
+
+
+def _typed(asked: dict[str, Any]) -> dict[str, Any]:
+    """Lists out of text, `1, 2`; what is no number stays text, which the request refuses."""
+    lists = {f.name for f in dataclasses.fields(GenerationRequest) if "tuple" in str(f.type)}
+    for name in lists & asked.keys():
+        if isinstance(asked[name], str):
+            parts = [part.strip() for part in asked[name].split(",") if part.strip()]
+            asked[name] = tuple(int(part) if part.isdecimal() else part for part in parts)
+    return asked

@@ -13,16 +13,27 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from demo.settings import Settings
 from demo.strings import Texts
-from latte_core import Cancelled, EngineBusyError, GenerationRequest, LatteError, Loading, Step
+from latte_core import (
+    Cancelled,
+    EngineBusyError,
+    GenerationRequest,
+    Inspection,
+    LatteError,
+    Loading,
+    Step,
+)
 
 if TYPE_CHECKING:
     from latte_core import EngineInfo
 
 log = logging.getLogger(__name__)
+
+
+Wanted: TypeAlias = "GenerationRequest | Inspection"
 
 
 class JobLike(Protocol):
@@ -40,7 +51,7 @@ class JobLike(Protocol):
 class EngineLike(Protocol):
     """What is needed of an engine."""
 
-    def submit(self, request: GenerationRequest) -> JobLike:
+    def submit(self, request: Wanted) -> JobLike:
         """Put a job in line."""
         ...
 
@@ -64,9 +75,10 @@ class Readiness:
 class Run:
     """One job of one visitor: `poll` its events, `cancel` it. Any thread may do either."""
 
-    def __init__(self, number: int, request: GenerationRequest, owner: str, texts: Texts) -> None:
+    def __init__(self, number: int, request: Wanted, owner: str, texts: Texts) -> None:
         self.number = number
-        self.request = request
+        self.wanted = request
+        self.request = request.request if isinstance(request, Inspection) else request
         self.owner = owner
         self.texts = texts
         self.eta_s: float | None = None
@@ -107,9 +119,7 @@ class Executor(Protocol):
         """How far the model is."""
         ...
 
-    def submit(
-        self, request: GenerationRequest, owner: str = "", texts: Texts | None = None
-    ) -> Run:
+    def submit(self, request: Wanted, owner: str = "", texts: Texts | None = None) -> Run:
         """Put a job in line. A page has one job at a time: its earlier one is cancelled.
 
         What goes wrong is said in the words of `texts`.
@@ -126,6 +136,10 @@ class Executor(Protocol):
 
     def eta_s(self, run: Run) -> float | None:
         """Seconds that the job which runs before this one still needs, if it is known."""
+        ...
+
+    def waiting(self) -> int:
+        """How many jobs are wanted now, the one that runs included."""
         ...
 
 
@@ -151,9 +165,7 @@ class LocalExecutor:
         """How far the model is."""
         return self._readiness
 
-    def submit(
-        self, request: GenerationRequest, owner: str = "", texts: Texts | None = None
-    ) -> Run:
+    def submit(self, request: Wanted, owner: str = "", texts: Texts | None = None) -> Run:
         """Put a job in line. Raises EngineBusyError when the line is full."""
         texts = texts or self._texts
         with self._lock:
@@ -189,6 +201,11 @@ class LocalExecutor:
         with self._lock:
             first = self._runs[0] if self._runs else run
         return None if first is run else first.eta_s
+
+    def waiting(self) -> int:
+        """How many jobs are wanted now, the one that runs included."""
+        with self._lock:
+            return sum(not run.cancelled.is_set() for run in self._runs)
 
     def _load_engine(self) -> None:
         try:
@@ -231,7 +248,7 @@ class LocalExecutor:
                 raise Cancelled
         if self._engine is None:
             raise LatteError(run.texts("error.model", message=self._readiness.failure))
-        run.job = self._engine.submit(run.request)
+        run.job = self._engine.submit(run.wanted)
         if run.cancelled.is_set():  # cancelled while it was handed over
             run.job.cancel()
         return run.job

@@ -68,10 +68,17 @@ class Refusal(Exception):  # noqa: N818 - carries an HTTP answer
 
 
 class Gate:
-    """ASGI middleware: `Gate(app, events=..., ready=...)`."""
+    """ASGI middleware. `own` answers below /studio/; the rest is Gradio's."""
 
-    def __init__(self, app: App, events: Callable[[], Events], ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: App,
+        events: Callable[[], Events],
+        ready: Callable[[], bool],
+        own: App | None = None,
+    ) -> None:
         self._app = app
+        self._own = own
         self._events = events
         self._ready = ready
 
@@ -88,6 +95,11 @@ class Gate:
             await _answer(send, 200 if ready else 503, "ok" if ready else "not ready")
             return
         try:
+            if self._own is not None and scope["path"].startswith("/studio/"):
+                if scope["method"] == "POST":
+                    _check_origin(scope)
+                await self._own(scope, receive, send)
+                return
             if scope["method"] == "POST":
                 receive = await self._check_post(scope, receive)
             elif scope["method"] not in ("GET", "HEAD") or not _fits(GET_ROUTES, scope):

@@ -12,29 +12,34 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gradio as gr
 
 from demo.executors import Executor, Readiness, Run
+from demo.history import Entry, History
 from demo.outputs import Outputs, Saved
-from demo.stage import Link, StageState
+from demo.shelf import files_of
+from demo.stage import StageState
 from demo.story import Files, Story, failure
 from demo.strings import Texts
 from latte_core import Cancelled, Finished, GenerationRequest, LatteError, RequestError
 
 if TYPE_CHECKING:
-    from latte_core import Generation
+    from latte_core import EngineInfo, Generation
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 ETA_STEP_S = 5  # a waiting visitor is not told every second
 MAX_SEED = 2**32 - 1
+NO_FILES = Files("", (), (), "")  # for clients, which get the files themselves
 ApiResult = tuple[str | None, list[str], dict[str, Any]]
+# How a finished run is kept, and a state with what was kept.
+Save: TypeAlias = "Callable[[Generation], Saved | Entry]"
+Told: TypeAlias = "tuple[StageState, tuple[Saved | Entry, Generation] | None]"
 
 
 @dataclass(frozen=True)
@@ -48,22 +53,34 @@ class Line:
 class Handlers:
     """The events of one page server."""
 
-    def __init__(self, executor: Executor, outputs: Outputs, texts: Texts) -> None:
-        self._executor = executor
-        self._outputs = outputs
+    def __init__(
+        self,
+        executor: Executor,
+        outputs: Outputs,
+        texts: Texts,
+        history: History | None = None,
+    ) -> None:
+        self.executor = executor
+        self.outputs = outputs
         self.texts = texts
+        self.history = history or History(outputs.root / "history")
 
-    def generate(self, asked: dict[str, Any], owner: str) -> Iterator[str]:
+    def generate(self, asked: dict[str, Any], owner: str, visitor: str = "") -> Iterator[str]:
         """The Generate button of the page `owner`: the stage's values, from first to last.
 
-        `asked` maps fields of `GenerationRequest` to what stands in the page's fields.
+        `asked` maps fields of `GenerationRequest` to what stands in the page's fields. The
+        finished run goes into the history of `visitor`.
         """
         try:
-            run = self._submit(GenerationRequest(**_from_page(asked, self._conditioning())), owner)
+            run = self._submit(GenerationRequest(**from_page(asked, self.conditioning())), owner)
         except LatteError as error:
             yield failure(self._say(error)).to_json()
             return
-        for state, _ in self._follow(run):
+
+        def keep(generation: Generation) -> Entry:
+            return self.history.add(generation, run.request.mode, visitor)
+
+        for state, _ in self._follow(run, keep):
             yield state.to_json()
 
     def generate_for_client(self, asked: dict[str, Any]) -> Iterator[ApiResult]:
@@ -72,7 +89,11 @@ class Handlers:
             run = self._submit(GenerationRequest(**asked))
         except LatteError as error:
             raise _api_error(str(error)) from error
-        for state, done in self._follow(run):
+
+        def save(generation: Generation) -> Saved:
+            return self.outputs.save(generation, run.request.mode)
+
+        for state, done in self._follow(run, save):
             if state.state in ("failed", "stopped"):
                 raise _api_error(state.text)
             if done is None:
@@ -86,18 +107,22 @@ class Handlers:
     def stop(self, page: gr.Request) -> None:
         """The Stop button, and the closed tab: cancel what this page started."""
         if page.session_hash:
-            self._executor.cancel(page.session_hash)
+            self.executor.cancel(page.session_hash)
 
     def keep_seed(self, event: gr.EventData) -> Any:
         """Put the seed of the clip on the stage into the seed field."""
         seed = getattr(event, "seed", None)
         return str(seed) if type(seed) is int and 0 <= seed <= MAX_SEED else gr.skip()
 
+    def model(self) -> EngineInfo | None:
+        """What is loaded; None while nothing is."""
+        return self.executor.readiness().info
+
     async def watch_model(self) -> AsyncIterator[Readiness]:
         """How the model is getting on, until it is loaded or has failed."""
         shown: Readiness | None = None
         while True:
-            readiness = self._executor.readiness()
+            readiness = self.executor.readiness()
             if readiness is not shown:
                 yield readiness
                 shown = readiness
@@ -107,17 +132,17 @@ class Handlers:
 
     def _submit(self, request: GenerationRequest, owner: str = "") -> Run:
         """Draw the seed now, so that the page can show it also when the job is stopped."""
-        if info := self._executor.readiness().info:
+        if info := self.executor.readiness().info:
             request.check_conditioning(info.conditioning, info.classes)
         if request.seed is None:
             request = replace(request, seed=secrets.randbelow(MAX_SEED + 1))
-        return self._executor.submit(request, owner, self.texts)
+        return self.executor.submit(request, owner, self.texts)
 
-    def _follow(self, run: Run) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
-        """The states of a job; the last one comes with its files, if it went well."""
+    def _follow(self, run: Run, save: Save) -> Iterator[Told]:
+        """The states of a job; the last one comes with what `save` made, if it went well."""
         story = Story(self.texts, run.request)
         try:
-            yield from self._states(run, story)
+            yield from self._states(run, story, save)
         except Cancelled as cancelled:
             if not run.replaced:
                 yield story.stopped(cancelled), None
@@ -126,9 +151,7 @@ class Handlers:
         finally:
             run.cancel()
 
-    def _states(
-        self, run: Run, story: Story
-    ) -> Iterator[tuple[StageState, tuple[Saved, Generation] | None]]:
+    def _states(self, run: Run, story: Story, save: Save) -> Iterator[Told]:
         """As `_follow`, without what can go wrong."""
         started = time.monotonic()
         for event in self._events(run, story):
@@ -136,8 +159,8 @@ class Handlers:
                 yield event, None
             elif isinstance(event, Finished):
                 yield story.saving(event.generation.memory_gib), None
-                saved = self._outputs.save(event.generation, run.request.mode)
-                files = self._describe(saved, event.generation)
+                saved = save(event.generation)
+                files = files_of(saved, self.texts) if isinstance(saved, Entry) else NO_FILES
                 done = story.finished(files, time.monotonic() - started)
                 yield done, (saved, event.generation)
             elif (told := story.tell(event)) is not None:
@@ -155,7 +178,7 @@ class Handlers:
             waits_for = self._waits_for(run)
             if not begun and (event is not None or waits_for is None):
                 begun = True
-                info = self._executor.readiness().info
+                info = self.model()
                 yield story.begun(info.defaults.fps if info else 8.0)
             elif not begun and waits_for != shown:
                 shown = waits_for
@@ -171,13 +194,13 @@ class Handlers:
 
     def _waits_for(self, run: Run) -> Readiness | Line | None:
         """The model, a number of other jobs, or nothing."""
-        readiness = self._executor.readiness()
+        readiness = self.executor.readiness()
         if not readiness.info:
             return readiness
-        place = self._executor.place(run)
+        place = self.executor.place(run)
         if not place:
             return None
-        eta_s = self._executor.eta_s(run)
+        eta_s = self.executor.eta_s(run)
         return Line(place, eta_s and math.ceil(eta_s / ETA_STEP_S) * ETA_STEP_S)
 
     def _say(self, error: LatteError) -> str:
@@ -185,38 +208,10 @@ class Handlers:
         empty = isinstance(error, RequestError) and "prompt is empty" in str(error)
         return self.texts("error.empty") if empty else str(error)
 
-    def _conditioning(self) -> str:
+    def conditioning(self) -> str:
         """What the model is told; a prompt, as long as it is not known."""
-        info = self._executor.readiness().info
+        info = self.executor.readiness().info
         return info.conditioning if info else "text"
-
-    def _describe(self, saved: Saved, generation: Generation) -> Files:
-        texts = self.texts
-        urls = tuple(_url(path) for path in saved.stills)
-        links = [
-            Link(url, path.name, texts("stage.download_still", number=number))
-            for number, (url, path) in enumerate(zip(urls, saved.stills, strict=True), start=1)
-        ]
-        video = ""
-        if saved.clip:
-            video = _url(saved.clip)
-            links.insert(0, Link(video, saved.clip.name, texts("stage.download_clip")))
-        return Files(video, urls, tuple(links), self._facts(generation, bool(video)))
-
-    def _facts(self, generation: Generation, frames: bool) -> str:
-        """The settings that made it, in words."""
-        recipe = generation.recipe
-        count, height, width, _ = generation.frames.shape
-        facts = self.texts(
-            "run.facts",
-            steps=recipe["num_inference_steps"],
-            guidance=recipe["guidance_scale"],
-            width=width,
-            height=height,
-        )
-        if not frames:
-            return facts
-        return facts + ", " + self.texts("run.facts.frames", frames=count, fps=generation.fps)
 
 
 def _api_error(message: str) -> gr.Error:
@@ -224,10 +219,11 @@ def _api_error(message: str) -> gr.Error:
     return gr.Error(html.escape(message, quote=False), print_exception=False)
 
 
-def _from_page(asked: dict[str, Any], conditioning: str) -> dict[str, Any]:
-    """Text fields hold text: lines broken for the eye, a number typed, nothing at all.
+def from_page(asked: dict[str, Any], conditioning: str) -> dict[str, Any]:
+    """The values of a request's fields from what stands in the page's.
 
-    Fields that this kind of model has no use for are hidden on the page; what they hold is dropped.
+    Text fields hold text: lines broken for the eye, a number typed, nothing at all. Fields that
+    this kind of model has no use for are hidden on the page; what they hold is dropped.
     """
     values = dict(asked)
     if conditioning != "text":
@@ -255,8 +251,3 @@ def _typed_number(text: Any) -> Any:
     if text.isascii() and text.removeprefix("-").isdigit() and len(text) < 40:
         return int(text)
     return text or None
-
-
-def _url(path: Any) -> str:
-    """The address of a file, relative to the page, so that it also holds behind a proxy."""
-    return "gradio_api/file=" + quote(str(path))

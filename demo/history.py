@@ -40,7 +40,8 @@ class Entry:
     """One finished run. `stills` is all that image mode makes; then `clip` is None.
 
     `recipe` makes the same pictures again; `frames`, `width` and `height` are the clip's, or the
-    first still's; `timings` are seconds by stage; `created` is in seconds since 1970.
+    first still's; `timings` are seconds by stage, `memory_gib` the device's memory before, at its
+    peak and after; `created` is in seconds since 1970.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Entry:
     width: int
     height: int
     timings: dict[str, float] = field(default_factory=dict)
+    memory_gib: dict[str, float] = field(default_factory=dict)
     owner: str = ""
 
     @property
@@ -212,6 +214,7 @@ def _write_run(folder: Path, generation: Generation, mode: str, owner: str) -> N
         "width": width,
         "height": height,
         "timings": generation.timings,
+        "memory_gib": generation.memory_gib,
         "owner": owner,
     }
     (folder / SIDECAR).write_text(json.dumps(known, indent=1), encoding="utf-8")
@@ -237,9 +240,14 @@ def _read_entry(folder: Path) -> Entry:
         frames=int(known["frames"]),
         width=int(known["width"]),
         height=int(known["height"]),
-        timings={str(name): float(value) for name, value in known["timings"].items()},
+        timings=_numbers(known["timings"]),
+        memory_gib=_numbers(known["memory_gib"]),
         owner=str(known["owner"]),
     )
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items()}
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -11,17 +11,20 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from demo.executors import LoadEngine, LocalExecutor, engine_loader
+from demo.files import Files
 from demo.gate import Events, Gate
 from demo.handlers import Handlers
+from demo.history import History
 from demo.language import Language
 from demo.outputs import Outputs
 from demo.recording import RECORDING
 from demo.regions.studio import Start
 from demo.settings import Settings
-from demo.strings import DEFAULT_LANGUAGE, languages, load_texts
+from demo.strings import DEFAULT_LANGUAGE, Texts, languages, load_texts
 from demo.theme import latte_theme
 from demo.ui import STATIC, STYLES, build
-from latte_core import LatteError, checkpoints
+from demo.visitors import Visitors
+from latte_core import LatteError, MediaError, checkpoints
 
 log = logging.getLogger("latte_studio")
 
@@ -36,18 +39,23 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     outputs = Outputs()
     atexit.register(outputs.remove)
     executor = LocalExecutor(load or engine_loader(settings), settings.queue, texts)
-    handlers = {name: Handlers(executor, outputs, words) for name, words in spoken.items()}
+    history = _open_history(settings, outputs, texts)
+    handlers = {name: Handlers(executor, outputs, words, history) for name, words in spoken.items()}
     page = build(handlers, _start_of(settings.model))
     page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
     language = Middleware(Language, languages=tuple(spoken))
     gate = Middleware(
-        Gate, events=lambda: events_of(page), ready=lambda: executor.readiness().info is not None
+        Gate,
+        events=lambda: events_of(page),
+        ready=lambda: executor.readiness().info is not None,
+        own=Files(history, texts).router(),
     )
+    visitors = [Middleware(Visitors)] if settings.public else []
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
         share=settings.share,
-        app_kwargs={"middleware": [language, gate], "openapi_url": None},
+        app_kwargs={"middleware": [language, *visitors, gate], "openapi_url": None},
         allowed_paths=[str(outputs.root), str(RECORDING)],
         max_threads=settings.queue + 64,
         **_launch_options(),
@@ -59,6 +67,16 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
         log.warning(texts(key, url=page.share_url or url))
     executor.start()
     return page
+
+
+def _open_history(settings: Settings, outputs: Outputs, texts: Texts) -> History:
+    """Where the settings say, or, if the disk refuses that, among the files of this server."""
+    if settings.history:
+        try:
+            return History(Path(settings.history).expanduser(), private=settings.public)
+        except MediaError as error:
+            log.warning(texts("history.temporary", reason=error))
+    return History(outputs.root / "history", private=settings.public)
 
 
 def events_of(page: gr.Blocks) -> Events:

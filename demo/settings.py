@@ -9,6 +9,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 DEFAULT_MODEL = str(PROJECT / "assets" / "latte-world")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_PORT = 7860  # Gradio's own default, and the port that a Space expects
 
 
@@ -23,6 +24,13 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     queue: int = 16
+    history: str = ""  # empty: finished runs go when the server goes
+    on_space: bool = False
+
+    @property
+    def public(self) -> bool:
+        """Whether people other than the one at this machine can reach the page."""
+        return self.share or self.on_space or self.host not in LOOPBACK
 
 
 def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -39,7 +47,19 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     add("--host", default=environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     add("--port", type=_port, default=environ.get("GRADIO_SERVER_PORT", DEFAULT_PORT))
     add("--queue", type=_queue, default=16, help="how many jobs may wait (default: 16)")
+    add(
+        "--history",
+        default=environ.get("LATTE_STUDIO_HISTORY", _history_folder(environ)),
+        help="folder where finished runs are kept; empty to forget them (default: %(default)s)",
+    )
+    parser.set_defaults(on_space=bool(environ.get("SPACE_ID")))
     return Settings(**vars(parser.parse_args(list(argv))))
+
+
+def _history_folder(environ: Mapping[str, str]) -> str:
+    """Where a desktop keeps the data of its programs (XDG base directories)."""
+    data = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return str(Path(data) / "latte-studio" / "history")
 
 
 def _port(text: str) -> int:

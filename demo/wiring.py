@@ -15,6 +15,7 @@ from demo.regions.masthead import Masthead
 from demo.regions.studio import QUIET, UNCHECKED, Start, Studio
 from demo.story import say_loading
 from demo.strings import Texts
+from demo.visitors import owner_of
 
 if TYPE_CHECKING:
     from demo.executors import Readiness
@@ -50,14 +51,14 @@ class Widgets:
         }
 
 
-def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
-    """Generate, Stop, examples, dice, and the closed tab."""
+def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> list[Any]:
+    """Generate, Stop, examples, dice, and the closed tab; returns the events that run a film."""
     handlers, ask, controls = studio.handlers, widgets.ask, widgets.controls
     fields = widgets.request_fields()
 
     def play(values: dict[Any, Any], page: gr.Request) -> Iterator[str]:
         asked = {name: values[field] for name, field in fields.items()}
-        yield from handlers.generate(asked, page.session_hash or "")
+        yield from handlers.generate(asked, page.session_hash or "", owner_of(page))
 
     run: dict[str, Any] = {
         "fn": play,
@@ -68,13 +69,14 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
         **UNCHECKED,
         **QUIET,
     }
-    ask.generate.click(**run)
+    ran = [ask.generate.click(**run)]
     for chip in ask.chips:  # one click on an example starts a run
-        chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET).then(**run)
+        ran.append(chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET).then(**run))
     ask.stop.click(handlers.stop, **QUIET)
     page.unload(handlers.stop)
     controls.dice.click(None, None, controls.seed, js=DICE_JS, **QUIET)
     widgets.stage.reuse(handlers.keep_seed, None, controls.seed, **QUIET)
+    return ran
 
 
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:

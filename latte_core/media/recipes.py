@@ -1,6 +1,7 @@
 """The recipe inside a file: every setting that made it, as JSON.
 
-mp4: a comment; PNG: a text chunk; WebP: an XMP packet; GIF: a comment block; ZIP: recipe.json.
+mp4: a comment; PNG: a text chunk; WebP: an XMP packet; GIF: a comment block; ZIP: recipe.json;
+JSON: the file itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MP4_KEY = "comment"
 PNG_KEY = "recipe"
 ZIP_NAME = "recipe.json"
 TITLE = "AI-generated with Latte Studio"
+DAMAGED = "{name} cannot be read: it is damaged, or no {kind} file at all."
 MAX_RECIPE_BYTES = 1 << 20  # ours are a kilobyte; a ZIP may claim anything
 
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -43,7 +45,7 @@ def make_xmp(recipe: str) -> bytes:
 
 
 def read_recipe(path: Path | str, kind: str = "") -> dict[str, Any]:
-    """The recipe of an mp4, WebP, GIF, PNG or ZIP that this project wrote.
+    """The recipe of an mp4, WebP, GIF, PNG, ZIP or JSON file that this project wrote.
 
     `kind` is the file's type (mp4, webp, ...) if its name does not end in it. Raises MediaError
     if the file is damaged, foreign or without a recipe.
@@ -54,15 +56,17 @@ def read_recipe(path: Path | str, kind: str = "") -> dict[str, Any]:
     kind = kind or path.suffix.lower().removeprefix(".")
     if kind not in _READERS:
         raise MediaError(
-            f"{path.name} holds no recipe: only mp4, WebP, GIF, PNG and ZIP files carry one."
+            f"{path.name} holds no recipe: only mp4, WebP, GIF, PNG, ZIP and JSON files do."
         )
     try:
         text = _READERS[kind](path)
-    # PIL reports damage as SyntaxError, EOFError or struct.error, and refuses huge pictures.
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise MediaError(f"{path.name} cannot be read: {error.strerror}.") from error
+    # What PIL, PyAV and zipfile raise about damage; PIL also refuses huge pictures.
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise MediaError(f"{path.name} cannot be read: {error}.") from error
+        raise MediaError(DAMAGED.format(name=path.name, kind=kind)) from error
     except (zipfile.BadZipFile, KeyError, RuntimeError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{path.name} cannot be read: {error}.") from error
+        raise MediaError(DAMAGED.format(name=path.name, kind=kind)) from error
     return parse_recipe(text, path.name)
 
 
@@ -121,10 +125,16 @@ def _zip_text(path: Path) -> str | None:
             return member.read(MAX_RECIPE_BYTES).decode("utf-8", "replace")
 
 
+def _json_text(path: Path) -> str | None:
+    with path.open("rb") as file:
+        return file.read(MAX_RECIPE_BYTES).decode("utf-8", "replace")
+
+
 _READERS = {
     "mp4": _mp4_text,
     "png": _png_text,
     "webp": _webp_text,
     "gif": _gif_text,
     "zip": _zip_text,
+    "json": _json_text,
 }

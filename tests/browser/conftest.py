@@ -30,6 +30,7 @@ def app_url(tiny_folder, tmp_path_factory):
         **os.environ,
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
         "TMPDIR": str(folder),
+        "LATTE_STUDIO_HISTORY": str(folder / "history"),
         "GRADIO_SERVER_PORT": str(port),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

@@ -1,13 +1,15 @@
 """The `/generate` endpoint and the server's doors, over HTTP, on the real engine."""
 
+import dataclasses
 import json
 import re
+from pathlib import Path
 
 import gradio_client
 import httpx
 import pytest
 
-from latte_core import read_clip, read_recipe
+from latte_core import GenerationRequest, read_clip, read_recipe
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +22,53 @@ def generate(client, **values):
     return client.predict(api_name="/generate", **{"num_inference_steps": 2, **values})
 
 
-def test_client_sees_one_endpoint_with_the_names_of_a_request(client):
+def test_client_sees_three_endpoints_typed_and_described(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert list(endpoints) == ["/generate"]
-    parameters = endpoints["/generate"]["parameters"]
-    assert [p["parameter_name"] for p in parameters] == [
-        "prompt",
-        "negative_prompt",
-        "mode",
-        "num_images",
-        "seed",
-        "num_inference_steps",
-        "guidance_scale",
-        "num_frames",
-        "height",
-        "width",
-        "scheduler",
-    ]
-    assert [p["parameter_has_default"] for p in parameters] == [False] + [True] * 10
+    assert list(endpoints) == ["/generate", "/sweep", "/status"]
+    names = [field.name for field in dataclasses.fields(GenerationRequest)]
+    generate, sweep = (endpoints[name]["parameters"] for name in ("/generate", "/sweep"))
+    assert [p["parameter_name"] for p in generate] == names
+    assert [p["parameter_name"] for p in sweep] == ["x", "x_values", "y", "y_values", *names]
+    assert all(p["parameter_has_default"] for p in [*generate, *sweep])
+    types = {p["parameter_name"]: p["type"] for p in generate}
+    assert types["prompt"] == {"type": "string"}
+    assert types["num_inference_steps"] == {"type": "integer"}
+    assert types["guidance_scale"] == {"type": "number"}
+    assert types["mode"]["enum"] == ["video", "image", "joint"]
+    assert endpoints["/status"]["parameters"] == []
+
+
+def test_description_of_every_endpoint_is_in_the_apps_own_info(app_url):
+    info = httpx.get(f"{app_url}/gradio_api/info").json()
+    assert not info["unnamed_endpoints"]
+    for name, words in (("/generate", "recipe"), ("/sweep", "X/Y sheet"), ("/status", "ready")):
+        assert words in info["named_endpoints"][name]["description"]
+
+
+def test_client_gets_a_sheet_with_a_row_for_every_cell(client):
+    sheet, picture, table, report = client.predict(
+        x="steps", x_values="1, 2", y="seed", y_values="5", prompt="a dog", api_name="/sweep"
+    )
+    assert read_clip(sheet).shape[0] == 8 and picture.endswith(".png")
+    assert [cell["steps"] for cell in report["cells"]] == [1, 2]
+    assert len(Path(table).read_text().splitlines()) == 3
+    assert read_recipe(sheet)["sheet"][0] == {"name": "steps", "values": [1, 2]}
+    with pytest.raises(gradio_client.exceptions.AppError, match="6 values"):
+        client.predict(x_values="1,2,3,4,5,6", prompt="a dog", api_name="/sweep")
+
+
+def test_client_is_told_how_the_server_is(client):
+    status = client.predict(api_name="/status")
+    assert status["ready"] and status["device"] == "cpu" and status["waiting"] == 0
+    assert "ddim" in status["schedulers"] and status["defaults"]["num_frames"] == 8
+
+
+def test_example_of_the_readme_works(app_url, capsys):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^<!-- with the app -->\n```python\n(.*?)^```$", readme, re.M | re.S)
+    assert "http://localhost:7860" in block
+    exec(compile(block.replace("http://localhost:7860", app_url), "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) > 4  # the model and four cells
 
 
 def test_client_gets_the_clip_and_its_recipe_for_a_prompt_alone(client):

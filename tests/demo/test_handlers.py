@@ -52,7 +52,8 @@ def test_generate_tells_the_whole_job_and_ends_with_files(handlers):
     assert last["seed"] == 7 and last["fps"] == 8
     assert last["video"].endswith("/latte-7.mp4")
     assert last["facts"] == "3 steps, guidance 4.0, 64×64, 8 frames at 8 fps"
-    assert [link["label"] for link in last["links"]] == ["Download film"]
+    labels = ["Download film", "GIF", "WebP", "Frames (ZIP)", "Sheet (PNG)"]
+    assert [link["label"] for link in last["links"]] == labels
 
 
 def test_generate_draws_a_seed_and_shows_it_from_the_first_word(handlers):
@@ -122,7 +123,7 @@ def test_model_without_a_prompt_gets_only_what_it_reads(
 
 def test_mistakes_of_the_page_are_told_in_its_language(handlers, tmp_path):
     russian = load_texts("ru")
-    handlers = Handlers(handlers._executor, Outputs(tmp_path), russian)
+    handlers = Handlers(handlers.executor, Outputs(tmp_path), russian)
     assert play(handlers, prompt="")[0]["text"] == russian("error.empty")
     assert play(handlers)[-1]["text"].startswith("Готово за ")
 

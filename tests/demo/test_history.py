@@ -17,7 +17,15 @@ def generation(seed=7, stills=0, side=32):
     latents = np.zeros((1, 4, 4, 4, 4), np.float32)
     recipe = {"prompt": "a cat", "seed": seed}
     return Generation(
-        frames, tuple(frames[:stills]), latents, latents, seed, 8, {"denoise_s": 1.5}, recipe
+        frames,
+        tuple(frames[:stills]),
+        latents,
+        latents,
+        seed,
+        8,
+        {"denoise_s": 1.5},
+        recipe,
+        {"peak": 0.25},
     )
 
 
@@ -39,6 +47,7 @@ def test_history_survives_a_restart_newest_first(tmp_path):
     assert read_clip(entry.clip).shape == (4, 32, 32, 3)
     assert read_recipe(entry.clip) == entry.recipe == {"prompt": "a cat", "seed": 3}
     assert (entry.fps, entry.frames, entry.width, entry.timings) == (8, 4, 32, {"denoise_s": 1.5})
+    assert entry.memory_gib == {"peak": 0.25}
 
 
 def test_history_thumbnails_move_are_small_and_carry_the_recipe(tmp_path):

@@ -6,7 +6,7 @@ from demo.settings import Settings, parse_settings
 
 
 def test_settings_without_flags_are_the_defaults():
-    settings = parse_settings([], {})
+    settings = parse_settings([], {"LATTE_STUDIO_HISTORY": ""})
     assert settings == Settings()
     assert (settings.host, settings.port, settings.memory) == ("127.0.0.1", 7860, "auto")
     assert Path(settings.model).parts[-2:] == ("assets", "latte-world")
@@ -14,8 +14,16 @@ def test_settings_without_flags_are_the_defaults():
 
 def test_settings_take_every_flag():
     flags = "--model m --memory offload --device cpu --share --host 0.0.0.0 --port 80 --queue 3"
+    flags += " --history h"
     assert parse_settings(flags.split(), {}) == Settings(
-        model="m", memory="offload", device="cpu", share=True, host="0.0.0.0", port=80, queue=3
+        model="m",
+        memory="offload",
+        device="cpu",
+        share=True,
+        host="0.0.0.0",
+        port=80,
+        queue=3,
+        history="h",
     )
 
 
@@ -42,3 +50,27 @@ def test_settings_refuse_a_port_of_the_environment_that_is_none(capsys):
     with pytest.raises(SystemExit):
         parse_settings([], {"GRADIO_SERVER_PORT": "many"})
     assert "'many'" in capsys.readouterr().err
+
+
+def test_settings_keep_the_history_where_a_desktop_keeps_data():
+    home = parse_settings([], {}).history
+    assert home.endswith("/.local/share/latte-studio/history")
+    assert parse_settings([], {"XDG_DATA_HOME": "/d"}).history == "/d/latte-studio/history"
+    given = {"XDG_DATA_HOME": "/d", "LATTE_STUDIO_HISTORY": "/h"}
+    assert parse_settings([], given).history == "/h"
+    assert parse_settings(["--history", ""], given).history == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "public"),
+    [
+        ([], {}, False),
+        (["--host", "localhost"], {}, False),
+        (["--host", "0.0.0.0"], {}, True),
+        (["--share"], {}, True),
+        ([], {"SPACE_ID": "someone/latte"}, True),
+        ([], {"GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+    ],
+)
+def test_settings_know_whether_others_can_reach_the_page(flags, environ, public):
+    assert parse_settings(flags, environ).public is public

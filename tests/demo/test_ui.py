@@ -29,10 +29,11 @@ def component(page, elem_id):
     return next(block for block in page.blocks.values() if block.elem_id == elem_id)
 
 
-def test_page_offers_one_endpoint_with_the_fields_of_a_request(page):
+def test_page_offers_three_endpoints_with_the_fields_of_a_request(page):
     events = events_of(page)
     names = tuple(inspect.signature(GenerationRequest).parameters)
-    assert dict(events.by_name) == {"generate": names}
+    axes = ("x", "x_values", "y", "y_values")
+    assert dict(events.by_name) == {"generate": names, "sweep": (*axes, *names), "status": ()}
     assert len(events.by_index) == len(page.fns)
 
 

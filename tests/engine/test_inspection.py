@@ -103,7 +103,7 @@ def test_condition_tokens_are_left_out_of_the_maps():
     assert capture.maps[1, "time"].shape == (1, 5, 5)
     for weights in capture.maps.values():
         sums = weights.sum(-1)
-        assert bool((sums < 1).all()) and bool((sums > 0.5).all())
+        assert bool((sums < 1 - 1e-4).all()) and bool((sums > 0).all())
 
 
 def test_inspection_of_a_run_gives_maps_of_every_block(engine):
@@ -111,8 +111,8 @@ def test_inspection_of_a_run_gives_maps_of_every_block(engine):
     found, events = look(engine, request, 2)
     whole = [e for e in engine.stream(request) if isinstance(e, Step)]
     steps = [event for event in events if isinstance(event, Step)]
-    assert [step.index for step in steps] == [0, 1, 2]
-    for step, own in zip(steps, whole, strict=False):  # the same run, to the bit
+    assert [step.index for step in steps] == [1, 2]
+    for step, own in zip(steps, whole[1:], strict=False):  # the same run, to the bit
         assert np.array_equal(step.preview, own.preview)
     assert np.array_equal(found.preview, whole[2].preview)
     assert (found.step, found.total, found.grid, found.variant) == (2, 3, (4, 4), 1)
