@@ -256,7 +256,7 @@ def test_everything_that_can_be_operated_has_a_name(visit, url):
     page = visit(url)
     start_run(page, steps=2)
     wait_for_stage(page, "state", "finished")
-    page.get_by_role("button", name="More", exact=True).click()
+    page.locator("#more button").first.click()
     assert page.evaluate(NAMELESS) == []
     page.evaluate("document.querySelector('#dice').replaceChildren()")
     assert len(page.evaluate(NAMELESS)) == 1  # a nameless one would have been found
@@ -266,7 +266,7 @@ def test_everything_that_can_be_operated_has_a_name(visit, url):
 
 def test_light_and_dark_can_be_switched_and_stay(visit, url):
     page = visit(url, color_scheme="light")
-    colour = "getComputedStyle(document.querySelector('.gradio-container')).backgroundColor"
+    colour = "getComputedStyle(document.querySelector('.ls-name')).color"
     light = page.evaluate(colour)
     page.get_by_role("button", name="Light or dark").click()
     dark = page.evaluate(colour)
