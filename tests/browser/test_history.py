@@ -76,10 +76,11 @@ def test_history_keeps_films_loads_varies_and_deletes_them(open_page):
 
     page.reload()
     page.wait_for_function(CARDS, arg=kept + 3)
-    remove = page.locator(".lh-remove").first
-    remove.click()
-    assert remove.inner_text() == "Really?" and page.locator(".lh-cards li").count() == kept + 3
-    remove.click()
+    # both clicks at once: the question is withdrawn after a few seconds, however slow the machine
+    asked = page.locator(".lh-remove").first.evaluate(
+        "b => { b.click(); const asked = b.textContent; b.click(); return asked; }"
+    )
+    assert asked == "Really?"
     page.wait_for_function(CARDS, arg=kept + 2)
     assert page.locator(".lh-seed").first.inner_text() == "Seed 42"
 
