@@ -91,8 +91,8 @@ class Keeper:
         except LatteError as error:
             return self._nothing(str(error))
         said = self._restored(recipe, request)
-        copies = {"copies": copies_of(recipe)}
-        return [*self._fill(dataclasses.asdict(request)), _say(said, **copies)]
+        told = _say(said, copies=copies_of(recipe))
+        return [*self._fill(dataclasses.asdict(request)), told]
 
     def _restored(self, recipe: dict[str, Any], request: GenerationRequest) -> str:
         """What came back, and what will be different here."""

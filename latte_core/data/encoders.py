@@ -47,7 +47,8 @@ def load_encoders(
     if not texts or not (folder / "text_encoder").is_dir():
         return Encoders(encode, name=name)
     encoder = load_text_encoder(folder, _text_dtype(place))
-    encoder.model.to(place)
+    network: Any = encoder.model  # transformers' `to` is typed as a decorator
+    network.to(place)
     closed = manifest is not None and manifest.card.get("vocabulary") is not None
     return Encoders(encode, _text(encoder, closed), encoder.encode_null(2)[0], name)
 

@@ -60,7 +60,7 @@ def encode_clips(
         renders,  # type: ignore[arg-type]
         batch_size=None,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]  # torch means batches, these are none
     )
     latents, count = [], len(renders)
     for number, frames in enumerate(loader):

@@ -45,7 +45,10 @@ class Frozen:
 
     def to(self, device: torch.device) -> None:
         """Put them where the batch is; a second time does nothing."""
-        for network in (self.vae, self.text_encoder and self.text_encoder.model):
+        networks: list[Any] = [self.vae]
+        if self.text_encoder is not None:
+            networks.append(self.text_encoder.model)
+        for network in networks:
             if network is not None and network.device != device:
                 network.to(device)
 
@@ -88,7 +91,7 @@ class DiffusionTask:
         self.frozen.to(pixels.device)
         draw = generator if self.sample_posterior else None
         parts = [
-            encode_frames(self.frozen.vae, part, draw)  # type: ignore[arg-type]
+            encode_frames(self.frozen.vae, part, draw)
             for part in pixels.flatten(0, 1).split(FRAMES_AT_ONCE)
         ]
         return torch.cat(parts).float().unflatten(0, (len(pixels), -1)).transpose(1, 2)
@@ -157,8 +160,8 @@ class DiffusionTask:
         """The sheet's prompts encoded; without prompts or encoder, those of the first batch."""
         encoder, length = self.frozen.text_encoder, self.settings.length
         if encoder is None or not self.sheet.prompts:
-            told = self._told(self.batches[0])
-            pairs = zip(told["prompt_embeds"], told["prompt_attention_mask"], strict=True)
+            first = self._told(self.batches[0])
+            pairs = zip(first["prompt_embeds"], first["prompt_attention_mask"], strict=True)
             return [{"prompt_embeds": e[:1], "prompt_attention_mask": m[:1]} for e, m in pairs]
         told = []
         for prompt in self.sheet.prompts:

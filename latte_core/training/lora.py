@@ -33,7 +33,8 @@ def add_lora(model: nn.Module, settings: LoraConfig) -> None:
     if not any(re.fullmatch(pattern, name) for name, _ in model.named_modules()):
         raise ConfigError(f"lora.targets is {settings.targets}, but the model has none of them.")
     model.requires_grad_(False)
-    config = PeftConfig(
+    make_config: Any = PeftConfig  # typed for whole alphas, scales by any
+    config = make_config(
         r=settings.rank,
         lora_alpha=settings.alpha,
         target_modules=pattern,

@@ -121,7 +121,7 @@ def _preview(task: DiffusionTask) -> checkpoints.PreviewMap:
     """Fit latents to the colours that the autoencoder makes of them."""
     latents = task.clean_latents(0).transpose(1, 2).flatten(0, 1)[:PREVIEW_FRAMES]
     with torch.no_grad():
-        return fit_preview(latents, decode_frames(task.frozen.vae, latents))  # type: ignore[arg-type]
+        return fit_preview(latents, decode_frames(task.frozen.vae, latents))
 
 
 def _card(config: TrainingConfig, task: DiffusionTask, sources: Sources) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_autoencoder_reaches_30_db_on_held_out_frames(world):
 
 def test_clips_show_what_held_out_prompts_say(engine, world):
     probe = load_probe(ASSETS / "world" / "probe.safetensors")
-    prompts = held_out_prompts(world, 8, seed=31)
+    prompts = held_out_prompts(world, 12, seed=31)
     clips = [
         engine.generate(
             GenerationRequest(prompt.prompt, seed=prompt.seed, num_inference_steps=10)
@@ -86,6 +86,7 @@ def test_clips_show_what_held_out_prompts_say(engine, world):
     assert right["scene"] >= wrong["scene"] + 0.25
     assert right["colour"] >= wrong["colour"] + 0.25
     assert right["subject"] >= max(0.5, wrong["subject"] + 0.25)
+    assert right["motion"] >= max(0.75, wrong["motion"] + 0.25)
 
 
 def test_recorded_settings_are_the_manifest_defaults(engine):
