@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
+from pathlib import Path
 
 import pytest
 from structure_rules import (
@@ -176,3 +177,11 @@ def test_importing_torch_would_be_noticed():
 @pytest.mark.parametrize("name", latte_core.__all__)
 def test_public_name_can_be_imported(name):
     assert getattr(latte_core, name) is not None
+
+
+def test_test_files_have_names_of_their_own():
+    """Pytest imports them by bare name, so two of one name cannot run together."""
+    names = [
+        path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"
+    ]
+    assert sorted(names) == sorted(set(names))

@@ -5,7 +5,7 @@ import io
 
 import pytest
 from fake_engine import FakeEngine
-from test_history import CARDS, make
+from test_history_page import CARDS, make
 from test_page import fill_in
 
 from latte_core import read_clip, read_recipe
