@@ -4,7 +4,6 @@ import subprocess
 import sys
 import tomllib
 from functools import partial
-from pathlib import Path
 
 import pytest
 from structure_rules import (
@@ -181,7 +180,5 @@ def test_public_name_can_be_imported(name):
 
 def test_test_files_have_names_of_their_own():
     """Pytest imports them by bare name, so two of one name cannot run together."""
-    names = [
-        path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"
-    ]
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
     assert sorted(names) == sorted(set(names))
