@@ -37,13 +37,13 @@ def make(page, seed, steps="2"):
 
 def shown_seed(page, seed):
     page.wait_for_function(
-        "seed => document.querySelector('.ls-seed').textContent === 'Seed ' + seed", arg=seed
+        "seed => document.querySelector('.ls-seed')?.textContent === 'Seed ' + seed", arg=seed
     )
 
 
 def said(page, words):
     page.wait_for_function(
-        "words => document.querySelector('.lr-said').textContent.includes(words)", arg=words
+        "words => document.querySelector('.lr-said')?.textContent.includes(words)", arg=words
     )
 
 
@@ -122,7 +122,7 @@ def test_settings_go_out_as_text_and_come_back_by_link_and_by_file(open_page, ur
 
 def test_file_can_be_dropped_anywhere(open_page):
     page = open_page()
-    page.wait_for_function("document.querySelector('.lr-pick').textContent === 'Open a file'")
+    page.wait_for_function("document.querySelector('.lr-pick')?.textContent === 'Open a file'")
     page.evaluate(
         """() => {
           const data = new DataTransfer();

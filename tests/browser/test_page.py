@@ -101,10 +101,10 @@ def test_keys_generate_and_stop_from_inside_the_prompt(open_page):
 
 def test_closing_the_tab_frees_the_model_for_the_next_visitor(open_page):
     leaving, staying = open_page(), open_page()
+    fill_in(staying, steps="2")
     fill_in(leaving, steps=LONG_RUN)
     leaving.get_by_role("button", name="Generate").click()
     wait_for_strips(leaving, 2)
-    fill_in(staying, steps="2")
     staying.get_by_role("button", name="Generate").click()
     wait_for(staying, "queued")
     assert status(staying) == "Next in line"

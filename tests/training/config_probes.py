@@ -137,7 +137,7 @@ def kernels(objective):
 OBJECTIVE = ObjectiveRecipe(drop=0.0, length=8)
 OBJECTIVE_FLIPS = {
     "prediction": (loss_of, "v_prediction", OBJECTIVE),
-    "timesteps": (loss_of, "middle", OBJECTIVE),
+    "timesteps": (loss_of, "noisy", OBJECTIVE),
     "drop": (told, 0.999, OBJECTIVE),
     "length": (told, 3, OBJECTIVE),
     "attention": (kernels, "math", OBJECTIVE),
