@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,15 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_S = 600  # generous: the machine may be busy; the app's own promise is tested by itself
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from conftest import free_port
 from fake_engine import FakeEngine, load_fake
+from ports import free_port
 from test_page import fill_in, wait_for
 
 from demo.serve import serve
