@@ -37,7 +37,8 @@ async function copy(kind) {
 
 async function read(file) {
   if (!file) return;
-  say((texts.reading || "").replace("{name}", file.name), false);
+  // As a value of its own: the same answer as to the last file would be no change, and not shown.
+  props.value = JSON.stringify({ said: (texts.reading || "").replace("{name}", file.name) });
   try {
     const address = "studio/recipe?name=" + encodeURIComponent(file.name);
     const answer = await fetch(address, { method: "POST", body: file });
