@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from demo.handlers import ApiResult
+from demo.recipes import LISTS
 from demo.regions.studio import UNCHECKED, Studio
 from demo.sweeping import SheetResult, Sweeping
 from demo.sweeps import AXES
@@ -122,10 +123,17 @@ def _field(field: dataclasses.Field[Any]) -> Any:
 
 
 def _typed(asked: dict[str, Any]) -> dict[str, Any]:
-    """Lists out of text, `1, 2`; what is no number stays text, which the request refuses."""
-    lists = {f.name for f in dataclasses.fields(GenerationRequest) if "tuple" in str(f.type)}
-    for name in lists & asked.keys():
-        if isinstance(asked[name], str):
-            parts = [part.strip() for part in asked[name].split(",") if part.strip()]
-            asked[name] = tuple(int(part) if part.isdecimal() else part for part in parts)
+    """Lists out of text, `1, 2`; what is no number stays text, which the request refuses.
+
+    Prompts of stills have a line each; an empty line is the clip's prompt.
+    """
+    for name, between in LISTS.items():
+        text = asked.get(name)
+        if not isinstance(text, str):
+            continue
+        parts = tuple(part.strip() for part in text.split(between))
+        if name == "image_prompts":
+            asked[name] = parts if text else ()
+        else:
+            asked[name] = tuple(int(p) if p.isdecimal() else p for p in parts if p)
     return asked

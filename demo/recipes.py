@@ -30,6 +30,7 @@ OPTIONS = {
     "scheduler": "--scheduler",
     "class_label": "--class",
     "image_class_labels": "--image-classes",
+    "image_prompts": "--image-prompt",  # once for each still
 }
 # Short names, so that a link fits into a message.
 SHORT = {
@@ -40,7 +41,8 @@ SHORT = {
     "num_frames": "frames",
 }
 TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler")
-LISTS = ("image_class_labels",)
+# Between the values of a list, as text: a prompt may hold commas, but no line breaks.
+LISTS = {"image_class_labels": ",", "image_prompts": "\n"}
 FOREIGN = "This holds no settings of a film: it was not made by Latte Studio. Take another file."
 
 
@@ -67,7 +69,10 @@ def settings_of(request: GenerationRequest) -> dict[str, Any]:
 
 def as_query(request: GenerationRequest) -> str:
     """A link's query, `?v=1&prompt=...`; it opens the page with these settings in place."""
-    pairs = {SHORT.get(name, name): _text(value) for name, value in settings_of(request).items()}
+    pairs = {
+        SHORT.get(name, name): _text(value, LISTS.get(name, ","))
+        for name, value in settings_of(request).items()
+    }
     return "?" + urlencode({"v": LINK_VERSION, **pairs})
 
 
@@ -87,7 +92,9 @@ def as_command(request: GenerationRequest) -> str:
     """A line for a shell that makes the same pictures."""
     words = ["python", "-m", "latte_core", "generate"]
     for name, value in settings_of(request).items():
-        if name in OPTIONS:  # with = a value may begin with a dash
+        if name == "image_prompts":
+            words += [f"{OPTIONS[name]}={own}" for own in value]
+        elif name in OPTIONS:  # with = a value may begin with a dash
             words.append(f"{OPTIONS[name]}={_text(value)}")
     if request.prompt:
         words += ["--", request.prompt] if request.prompt.startswith("-") else [request.prompt]
@@ -128,17 +135,19 @@ def copies_of(recipe: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _text(value: Any) -> str:
-    """A value as a link and a command line have it: lists with commas."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _text(value: Any, between: str = ",") -> str:
+    """A value as a link and a command line have it; the parts of a list with a sign between."""
+    return between.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _value(name: str, text: str) -> Any:
     """A number where one is spelled in a field of numbers, else the text, to be refused."""
     if name in TEXT_FIELDS:
         return text
+    if name == "image_prompts":
+        return text.split(LISTS[name])
     if name in LISTS:
-        return [_value("", part) for part in text.split(",")]
+        return [_value("", part) for part in text.split(LISTS[name])]
     for kind in (int, float):
         try:
             return kind(text)

@@ -60,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
     )
     parser.add_argument(
+        "--image-prompt",
+        action="append",
+        default=[],
+        dest="image_prompts",
+        help="a still's own prompt, '' for the video's; once for each still, in their order",
+        metavar="PROMPT",
+    )
+    parser.add_argument(
         "--out", type=Path, help="file to write: .mp4, or .png in mode image", metavar="FILE"
     )
     for option, (field, text) in OPTIONS.items():
@@ -108,7 +116,9 @@ def _request(arguments: argparse.Namespace) -> GenerationRequest:
         value = getattr(arguments, field)
         if value is not None:
             fields[field] = value if field in TEXT_FIELDS else _number(value)
-    return GenerationRequest(arguments.prompt, **fields)
+    return GenerationRequest(
+        arguments.prompt, image_prompts=tuple(arguments.image_prompts), **fields
+    )
 
 
 def _with_classes(

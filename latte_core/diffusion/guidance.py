@@ -16,8 +16,10 @@ class Conditions:
     """What every step reads besides the latents: two rows with guidance, else one.
 
     The first of two rows is what guidance leads away from, the negative prompt or "no class".
-    A text model has embeds (rows, L, Ct), and a mask (2, L) where the two differ in length; a class
-    model has labels (rows, 1 + I), the clip's and each still's; an unconditional one has neither.
+    A text model has embeds (rows, L, Ct), and a mask (2, L) where the two differ in length; with
+    prompts of the stills' own, embeds are (rows, 1 + I, L, Ct) and the mask (rows, 1 + I, L). A
+    class model has labels (rows, 1 + I), the clip's and each still's; an unconditional one has
+    neither.
     """
 
     embeds: Tensor | None
@@ -58,6 +60,24 @@ def pair_prompts(prompt: Tensor, negative: Tensor | None, guidance_scale: float)
         embeds[row, :length] = part[0]
         mask[row, :length] = True
     return Conditions(embeds, mask, guidance_scale)
+
+
+def join_prompts(pairs: Sequence[Conditions]) -> Conditions:
+    """The clip's pair of prompts and each still's, side by side: embeds (rows, 1 + I, L, Ct).
+
+    All pairs are made with the same guidance. Shorter ones are padded behind a mask
+    (rows, 1 + I, L).
+    """
+    parts = [pair.embeds for pair in pairs if pair.embeds is not None]
+    rows, _, width = parts[0].shape
+    longest = max(part.shape[1] for part in parts)
+    embeds = parts[0].new_zeros(rows, len(parts), longest, width)
+    mask = torch.zeros(rows, len(parts), longest, dtype=torch.bool, device=embeds.device)
+    for index, (part, pair) in enumerate(zip(parts, pairs, strict=True)):
+        length = part.shape[1]
+        embeds[:, index, :length] = part
+        mask[:, index, :length] = True if pair.mask is None else pair.mask
+    return Conditions(embeds, None if bool(mask.all()) else mask, pairs[0].guidance_scale)
 
 
 def pair_labels(labels: Sequence[int], null_label: int, guidance_scale: float) -> Conditions:

@@ -155,7 +155,9 @@ def look(
 
     if inspection.request.mode == "image":
         raise RequestError("mode", "mode is image, so there is no clip to look into: take a film.")
-    request = replace(inspection.request, mode="video", num_images=0, image_class_labels=())
+    request = replace(
+        inspection.request, mode="video", num_images=0, image_class_labels=(), image_prompts=()
+    )
     check(0, 0)
     with torch.no_grad():
         prompt = pipeline.conditioner.encode(request, pipeline.policy)

@@ -13,7 +13,7 @@ from torch import Tensor
 from latte_core.components.prompt_cleaning import clean_prompt, simplify_prompt
 from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder
 from latte_core.components.vocabulary import Vocabulary
-from latte_core.diffusion.guidance import Conditions, pair_prompts
+from latte_core.diffusion.guidance import Conditions, join_prompts, pair_prompts
 from latte_core.engine.memory import MemoryPolicy
 from latte_core.engine.request import GenerationRequest
 from latte_core.errors import NonFiniteError, RequestError
@@ -59,32 +59,49 @@ class PromptBook:
     def encode(self, request: GenerationRequest, policy: MemoryPolicy) -> EncodedPrompt:
         """Encode a request's prompts, moving the encoder in only if something is new.
 
+        Unknown words are those of all prompts; the number of tokens is the clip's.
         Raises RequestError for a prompt of more than 120 tokens or with nothing left after
         cleaning, NonFiniteError if the encoder gives NaN.
         """
-        prompt = self._prepared("prompt", request.prompt)
+        prompts = [self._worded("prompt", request.prompt)]
+        for own in request.image_prompts:
+            prompts.append(self._worded("image_prompts", own) if own else prompts[0])
         negative = self._prepared("negative_prompt", request.negative_prompt)
-        if not prompt:
-            raise RequestError(
-                "prompt",
-                "prompt has no words left after cleaning (links, codes and East Asian characters "
-                "are not understood by this model): describe the video in English.",
-            )
         scale = request.guidance_scale or 1.0
-        needed = (prompt, negative) if scale > 1 else (prompt,)
+        needed = (*prompts, negative) if scale > 1 else prompts
         if missing := [text for text in dict.fromkeys(needed) if text not in self._known]:
             with policy.using("text_encoder"):
                 for text in missing:
                     self._learn(text)
-        positive = self._recall(prompt)
-        tokens = positive.shape[1]
-        opposite = None
-        if scale > 1:
-            opposite = self._recall(negative) if negative else self._null(tokens)
-        words = self._text.unknown_words(prompt) if self._closed else []
-        conditions = pair_prompts(positive, opposite, scale)
+        pairs = [self._paired(prompt, negative, scale) for prompt in prompts]
+        conditions = join_prompts(pairs) if request.image_prompts else pairs[0]
+        words = self._unknown(prompts)
         nearest = self._vocabulary.suggestions(words)
-        return EncodedPrompt(conditions, tokens, tuple(words), nearest)
+        return EncodedPrompt(conditions, self._recall(prompts[0]).shape[1], tuple(words), nearest)
+
+    def _paired(self, prompt: str, negative: str, scale: float) -> Conditions:
+        """One known prompt beside what guidance leads away from."""
+        positive, opposite = self._recall(prompt), None
+        if scale > 1:
+            opposite = self._recall(negative) if negative else self._null(positive.shape[1])
+        return pair_prompts(positive, opposite, scale)
+
+    def _unknown(self, prompts: list[str]) -> list[str]:
+        if not self._closed:
+            return []
+        found = [word for text in dict.fromkeys(prompts) for word in self._text.unknown_words(text)]
+        return list(dict.fromkeys(found))
+
+    def _worded(self, field: str, text: str) -> str:
+        """A prompt made ready. Raises RequestError if no words are left of it."""
+        prepared = self._prepared(field, text)
+        if not prepared:
+            raise RequestError(
+                field,
+                f"{field} has no words left after cleaning (links, codes and East Asian characters "
+                "are not understood by this model): describe the video in English.",
+            )
+        return prepared
 
     def _prepared(self, field: str, text: str) -> str:
         known = self._text.unknown_words

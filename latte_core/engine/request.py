@@ -56,8 +56,8 @@ class GenerationRequest:
     clip of `num_frames` frames with the same seed, in both modes.
 
     A text model is told a `prompt`, a class model a `class_label` (0, 1, ...), an unconditional
-    model neither. `image_class_labels` are the stills' own classes, one each; without them they
-    have the clip's.
+    model neither. `image_class_labels` are the stills' own classes, one each, `image_prompts` their
+    own prompts, "" being the clip's; without them they have the clip's.
     Raises RequestError, which names the field, for any value outside its limits.
     """
 
@@ -74,6 +74,7 @@ class GenerationRequest:
     scheduler: str | None = None
     class_label: int | None = None
     image_class_labels: tuple[int, ...] = ()
+    image_prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -82,6 +83,7 @@ class GenerationRequest:
             "mode": _choice("mode", self.mode, MODES),
             "num_images": _whole("num_images", self.num_images),
             "image_class_labels": _labels(self.image_class_labels),
+            "image_prompts": _prompts(self.image_prompts),
         }
         for name in OPTIONAL_WHOLE:
             value = getattr(self, name)
@@ -130,7 +132,8 @@ class GenerationRequest:
     @property
     def stills(self) -> int:
         """Still images that come out."""
-        return self.num_images or len(self.image_class_labels) or DEFAULT_STILLS[self.mode]
+        own = len(self.image_class_labels) or len(self.image_prompts)
+        return self.num_images or own or DEFAULT_STILLS[self.mode]
 
     def check_conditioning(self, conditioning: Conditioning, classes: Sequence[str] = ()) -> None:
         """Check that a model of this kind is told what it needs, and nothing that it cannot read.
@@ -152,8 +155,9 @@ class GenerationRequest:
                     f"prompt is empty: describe the video in 1 to {MAX_PROMPT_CHARS} characters.",
                 )
             return
-        for name in ("prompt", "negative_prompt"):
-            if value := getattr(self, name):
+        told = (self.prompt, self.negative_prompt, "".join(self.image_prompts))
+        for name, value in zip(("prompt", "negative_prompt", "image_prompts"), told, strict=True):
+            if value:
                 instead = "choose a class" if conditioning == "class" else "leave it empty"
                 raise RequestError(
                     name, f"{name} is {_shown(value)}, but this model reads no text: {instead}."
@@ -226,35 +230,46 @@ class GenerationRequest:
             )
 
     def _check_classes(self) -> None:
-        """A class or a prompt, and one class for each still."""
-        own = len(self.image_class_labels)
+        """A class or a prompt, and one of either for each still."""
         if self.class_label is not None and (self.prompt or self.negative_prompt):
             raise RequestError(
                 "class_label",
                 "class_label is set and there is a prompt as well: give a class to a class model, "
                 "a prompt to a text model.",
             )
-        if own and self.mode == "video":
-            raise RequestError(
-                "image_class_labels",
-                f"image_class_labels holds {own} classes, but mode video makes no stills: leave it "
-                "out or choose mode image or joint.",
-            )
-        if own and own != self.stills:
-            raise RequestError(
-                "image_class_labels",
-                f"image_class_labels holds {own} classes for {self.stills} stills: give one each.",
-            )
+        for name, what in (("image_class_labels", "classes"), ("image_prompts", "prompts")):
+            own = len(getattr(self, name))
+            if own and self.mode == "video":
+                raise RequestError(
+                    name,
+                    f"{name} holds {own} {what}, but mode video makes no stills: leave it out or "
+                    "choose mode image or joint.",
+                )
+            if own and own != self.stills:
+                raise RequestError(
+                    name, f"{name} holds {own} {what} for {self.stills} stills: give one each."
+                )
 
 
 def _labels(value: Any) -> tuple[int, ...]:
     """Class labels of stills, from any list of them."""
+    labels = _few("image_class_labels", value, "labels")
+    return tuple(_whole("image_class_labels", label) for label in labels)
+
+
+def _prompts(value: Any) -> tuple[str, ...]:
+    """Prompts of stills, from any list of them; none if all are empty."""
+    prompts = tuple(_text("image_prompts", text) for text in _few("image_prompts", value, "texts"))
+    return prompts if any(prompts) else ()
+
+
+def _few(field: str, value: Any, what: str) -> Sequence[Any]:
+    """A list with a value for each still."""
     if not isinstance(value, (tuple, list)) or len(value) > MAX_IMAGES:
         raise RequestError(
-            "image_class_labels",
-            f"image_class_labels must be a list of 0 to {MAX_IMAGES} labels, not {_shown(value)}.",
+            field, f"{field} must be a list of 0 to {MAX_IMAGES} {what}, not {_shown(value)}."
         )
-    return tuple(_whole("image_class_labels", label) for label in value)
+    return value
 
 
 def _text(field: str, value: Any) -> str:

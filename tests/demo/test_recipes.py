@@ -31,8 +31,11 @@ ODD = GenerationRequest(
 )
 STILLS = GenerationRequest("-a prompt like an option", mode="image", num_images=2, seed=0)
 CLASSES = GenerationRequest(mode="joint", class_label=3, image_class_labels=(1, 2), seed=1)
+OWN = GenerationRequest("a cow", mode="joint", image_prompts=("a cat, 'red'", "", "--out"), seed=1)
 REQUESTS = pytest.mark.parametrize(
-    "request_", [PLAIN, ODD, STILLS, CLASSES], ids=["plain", "odd", "stills", "classes"]
+    "request_",
+    [PLAIN, ODD, STILLS, CLASSES, OWN],
+    ids=["plain", "odd", "stills", "classes", "own"],
 )
 
 

@@ -323,3 +323,28 @@ def test_an_unknown_class_names_the_closest(name, words):
 def test_models_without_classes_say_so():
     with pytest.raises(RequestError, match="knows no classes, so leave it out"):
         dataclasses.replace(INFO, classes=()).class_index("Archery")
+
+
+@pytest.mark.parametrize("value", [3, "a cat", {"a", "b"}, None, ["a"] * 9, object()])
+def test_prompts_of_stills_are_a_short_list(value):
+    with pytest.raises(RequestError, match="a list of 0 to 8 texts") as caught:
+        GenerationRequest("a cow", mode="joint", image_prompts=value)
+    assert caught.value.field == "image_prompts"
+
+
+def test_stills_have_one_prompt_each_checked_like_the_clips():
+    request = GenerationRequest("a cow", mode="joint", image_prompts=[" a cat ", ""])
+    assert request.image_prompts == ("a cat", "")
+    assert request.resolve(DEFAULTS).num_images == 2
+    assert GenerationRequest("a cow", image_prompts=["", ""]).image_prompts == ()
+    for fields, words in (
+        ({"image_prompts": ["a"], "num_images": 3}, "1 prompts for 3 stills: give one each"),
+        ({"image_prompts": ["x" * 301]}, "image_prompts has 301 characters"),
+        ({"image_prompts": [5]}, "image_prompts must be text, not 5"),
+        ({"image_prompts": ["a\nb"]}, "line break"),
+        ({"image_prompts": ["a"], "mode": "video"}, "mode video makes no stills"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            GenerationRequest("a cow", **{"mode": "joint", **fields})
+    own = {"mode": "image", "image_prompts": ["a cat"]}
+    assert refused_by("class", class_label=1, **own)[0] == "image_prompts"
