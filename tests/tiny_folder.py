@@ -16,9 +16,14 @@ BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 
 def write_tiny_folder(
-    folder: Path, *, scheduler: dict | None = None, temporal_decoder: bool = False, seed: int = 0
+    folder: Path,
+    *,
+    scheduler: dict | None = None,
+    temporal_decoder: bool = False,
+    seed: int = 0,
+    pairs: int = 2,
 ) -> Path:
-    """Tokenizer, T5, Latte with 2 + 2 blocks, autoencoder and DDIM; about 2 MB, under a second.
+    """Tokenizer, T5, Latte with `pairs` of blocks, autoencoder and DDIM; 2 MB, under a second.
 
     `scheduler` overrides fields of the scheduler's config. Clips are FRAMES frames of SIZE pixels.
     """
@@ -26,7 +31,7 @@ def write_tiny_folder(
 
     folder.mkdir(parents=True, exist_ok=True)
     words = _write_tokenizer(folder / "tokenizer")
-    parts = {"text_encoder": _encoder(words), "transformer": _transformer(), "vae": tiny_vae()}
+    parts = {"text_encoder": _encoder(words), "transformer": _transformer(pairs), "vae": tiny_vae()}
     if temporal_decoder:
         parts["vae_temporal_decoder"] = _temporal_decoder()
     for offset, (name, module) in enumerate(parts.items()):
@@ -58,7 +63,7 @@ def _encoder(words: int):
     )
 
 
-def _transformer():
+def _transformer(pairs: int):
     from diffusers import LatteTransformer3DModel
 
     return LatteTransformer3DModel(
@@ -66,7 +71,7 @@ def _transformer():
         attention_head_dim=12,
         in_channels=4,
         out_channels=8,
-        num_layers=2,
+        num_layers=pairs,
         cross_attention_dim=48,
         attention_bias=True,
         sample_size=SIZE // 8,

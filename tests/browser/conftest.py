@@ -1,4 +1,4 @@
-"""The real app on a tiny random model, and a real browser; both start once per session."""
+"""The real app on a small random model, and a real browser; both start once per session."""
 
 import os
 import shutil
@@ -10,15 +10,20 @@ from pathlib import Path
 import httpx
 import pytest
 from ports import free_port
+from tiny_folder import write_tiny_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 START_S = 600  # generous: the machine may be busy; the app's own promise is tested by itself
 
 
 @pytest.fixture(scope="session")
-def app_url(tiny_folder, tmp_path_factory):
-    """The address of `python app.py`, its model loaded."""
+def app_url(tmp_path_factory):
+    """The address of `python app.py`, its model loaded.
+
+    The model is deep, so that a run of a hundred steps outlasts whatever a test does meanwhile.
+    """
     folder = tmp_path_factory.mktemp("app")
+    model = write_tiny_folder(folder / "deep-latte", pairs=20)
     port = free_port()
     environ = {
         **os.environ,
@@ -29,7 +34,7 @@ def app_url(tiny_folder, tmp_path_factory):
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "app.py", "--model", str(tiny_folder), "--device", "cpu"]
+    command = [sys.executable, "app.py", "--model", str(model), "--device", "cpu"]
     log = folder / "log.txt"
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=PROJECT, env=environ, stdout=out, stderr=out)
