@@ -41,8 +41,9 @@ OPTIONS = {
     "--height": ("height", "in pixels, a multiple of 16"),
     "--width": ("width", "in pixels, a multiple of 16"),
     "--scheduler": ("scheduler", "sampler, such as ddim, dpm++2m or unipc"),
+    "--plan": ("plan", "step plan, such as full, guidance-cache or budget-50"),
 }
-TEXT_FIELDS = ("negative_prompt", "mode", "scheduler")
+TEXT_FIELDS = ("negative_prompt", "mode", "scheduler", "plan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, (field, text) in OPTIONS.items():
         parser.add_argument(option, dest=field, help=text, metavar="VALUE")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        help="share of the work to do, 0 to 1: takes the step plan that comes nearest",
+        metavar="SHARE",
+    )
     parser.add_argument("--model", default=str(BUNDLED_MODEL), help="model folder or hub id")
     parser.add_argument("--lora", help="LoRA file in diffusers' format, or its folder")
     parser.add_argument("--memory", default="auto", help="memory plan, auto by default")
@@ -92,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         ) as engine,
         _stop_on_interrupt() as stop,
     ):
-        job = engine.submit(_with_classes(request, arguments, engine.describe()))
+        info = engine.describe()
+        request = _with_plan(_with_classes(request, arguments, info), arguments, info)
+        job = engine.submit(request)
         for event in job.events():
             if stop.is_set():
                 job.cancel()
@@ -131,6 +140,22 @@ def _with_classes(
         labels = tuple(info.class_index(name) for name in arguments.image_classes.split(","))
         request = replace(request, image_class_labels=labels)
     return request
+
+
+def _with_plan(
+    request: GenerationRequest, arguments: argparse.Namespace, info: EngineInfo
+) -> GenerationRequest:
+    """The request with the step plan that comes nearest to the budget."""
+    if arguments.budget is None:
+        return request
+    if request.plan is not None:
+        raise RequestError(
+            "budget",
+            f"budget is {arguments.budget:g} and plan is {request.plan}: a budget chooses the "
+            "plan, so give one of the two.",
+        )
+    steps = request.num_inference_steps
+    return replace(request, plan=info.nearest_plan(arguments.budget, request.scheduler, steps))
 
 
 def _number(text: str) -> int | float | str:

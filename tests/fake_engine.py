@@ -41,6 +41,7 @@ INFO = SimpleNamespace(
     card={"name": "fake world"},
     conditioning="text",
     classes=(),
+    plans=("full", "interval"),
 )
 
 

@@ -30,6 +30,7 @@ from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
+from latte_core.engine.plan_book import PlanBook, read_plans
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.errors import CheckpointError, RequestError
@@ -51,6 +52,7 @@ class Parts:
     """A loaded model: its networks, and what its folder says about them.
 
     `text` is there if the transformer reads prompts; `classes` names a class model's classes.
+    `plan` is the memory plan, `plans` are the step plans to choose from.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Parts:
     plan: Plan
     card: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    plans: PlanBook = field(default_factory=PlanBook)
 
     @property
     def vae_factor(self) -> int:
@@ -103,6 +106,8 @@ class Parts:
     def check(self, request: GenerationRequest) -> None:
         """Raise RequestError for a resolved request that this model cannot make."""
         request.check_conditioning(self.conditioning, self.classes)
+        if request.plan and request.scheduler and request.num_inference_steps:
+            self.plans.find(request.plan, request.scheduler, request.num_inference_steps)
         if request.mode not in self.modes:
             raise RequestError(
                 "mode", f"mode is {request.mode}, but this model has: {', '.join(self.modes)}."
@@ -222,6 +227,7 @@ def _read_parts(
         plan=plan,
         card=card,
         classes=class_names(card, transformer.config.num_classes),
+        plans=read_plans(folder),
     )
 
 
