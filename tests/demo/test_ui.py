@@ -54,19 +54,19 @@ def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
 
 @pytest.mark.parametrize(
     ("conditioning", "shown"),
-    [("text", None), ("class", (0, 1, 0, 0)), ("none", (0, 0, 1, 0))],
+    [("text", None), ("class", (0, 1, 0, 0, 0, 1)), ("none", (0, 0, 1, 0, 0, 0))],
 )
 def test_page_asks_for_what_the_model_reads(conditioning, shown):
     names = ("cat", "12")
     info = SimpleNamespace(**{**vars(INFO), "conditioning": conditioning, "classes": names})
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
-    fields = told[6:10]  # prompt, class, the line in their place, negative prompt
+    fields = told[6:12]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
-        assert fields == [gr.skip()] * 4
+        assert fields == [gr.skip()] * 6
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
-    assert all(chip["visible"] == (conditioning == "text") for chip in told[10:])
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[12:])
 
 
 def test_page_exists_in_every_language(tmp_path):
