@@ -131,9 +131,7 @@ def _guidance(info: EngineInfo, start: Start) -> Any:
 
 
 def _told(info: EngineInfo, texts: Texts) -> list[Any]:
-    """What this kind of model reads: prompt, class, the line in their place, negative prompt,
-    and what the stills have of their own.
-    """
+    """Prompt, class, the line in their place, negative prompt, the stills' own of both."""
     if info.conditioning == "text":
         return [gr.skip()] * 6
     by_class = info.conditioning == "class"

@@ -223,7 +223,10 @@ class Progress:
     def show(self, event: Event) -> None:
         """Draw what an event says."""
         if isinstance(event, Loading):
-            self._note(event.message) if event.stage == "plan" else self._draw(event.message)
+            if event.stage == "plan":
+                self._note(event.message)
+            elif self._redraw or event.bytes_done in (0, event.bytes_total):
+                self._draw(event.message)
         elif isinstance(event, Encoded):
             if event.unknown_words:
                 self._note(f"The model does not know: {_told(event)}")

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading:
-    """A part of the model is being read. `fraction` is the share done, None if unknown."""
+    """A part of the model is being read. `fraction` is the share done, None if unknown.
+
+    In stage `fetch` the model comes from the hub: `bytes_done` of `bytes_total` are there, and the
+    fraction is the download's own.
+    """
 
     stage: str
     message: str
     fraction: float | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def load_parts(
     Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
     """
     report(Loading("find", f"Looking for {model}", 0.0))
-    folder = resolve_model(model)
+    folder = resolve_model(model, lambda done, total: report(fetching(model, done, total)))
     report(Loading("verify", f"Checking {folder.name}", 0.05))
     _check_vae(folder)
     check_layout(folder)
@@ -176,6 +176,12 @@ def load_parts(
     report(Loading("plan", plan.sentence, 0.1))
     parts = _read_parts(model, folder, plan, (manifest, defaults), report)
     return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
+
+
+def fetching(model: str, done: int, total: int) -> Loading:
+    """A download's event: `done` of `total` bytes have come."""
+    message = f"Fetching {model}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+    return Loading("fetch", message, done / max(1, total), done, total)
 
 
 def _with_lora(parts: Parts, path: Path) -> Parts:

@@ -202,7 +202,8 @@ def test_stills_can_have_prompts_of_their_own_that_come_back_from_the_history(vi
     own.fill("")
     page.locator(".lh-load").first.click()
     page.wait_for_function(
-        "document.querySelector('#image-prompts textarea').value.startsWith('a red cat\\n\\nthe sea')"
+        "own => document.querySelector('#image-prompts textarea').value.trim() === own",
+        arg="a red cat\n\nthe sea",
     )
 
 

@@ -92,3 +92,10 @@ def test_page_updates_the_same_widgets_in_every_state_of_the_model():
     for update, state in zip(updates, ("loading", "failed", "ready"), strict=True):
         assert f'data-state="{state}"' in update[0]
     assert "reading (40 %)" in updates[0][0] and "No." in updates[1][0]
+
+
+@pytest.mark.parametrize(("language", "unit"), [("en", "GB"), ("ru", "ГБ"), ("zh", "GB")])
+def test_page_shows_the_bytes_of_a_download(language, unit):
+    fetch = Loading("fetch", "", 0.05, 1_204_000_000, 23_600_000_000)
+    line = show_model(Readiness(fetch), load_texts(language), Start())[0]
+    assert "1.20" in line and f"23.60 {unit}" in line and "5" in line
