@@ -79,7 +79,7 @@ def _counting(count: Count) -> type[Any]:
     """
     from tqdm.auto import tqdm
 
-    class Counting(tqdm):  # type: ignore[misc]
+    class Counting(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
             super().__init__(*args, **{**options, "file": io.StringIO(), "disable": False})
