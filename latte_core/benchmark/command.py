@@ -62,7 +62,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _say("loading")
     bench = open_folder(arguments.model, arguments.device) if world else latte_1(arguments.device)
     stock, *ours = _settings(arguments, bench.pipeline.parts.defaults)
-    subjects = [
+    subjects: list[Any] = [
         Stock(bench.stock, stock, bench.embeds),
         *(Ours(bench.pipeline, setting) for setting in ours),
     ]

@@ -27,14 +27,16 @@ def stock_on(
     """
     import diffusers
 
+    network: Any = diffusers.LatteTransformer3DModel
+    whole: Any = diffusers.LattePipeline
     options = {k: v for k, v in model.config.to_json().items() if not k.startswith("_")}
     with torch.device("meta"):
-        transformer = diffusers.LatteTransformer3DModel(**options)
+        transformer = network(**options)
     transformer.load_state_dict(to_diffusers_state(model), assign=True)
     # Tables, which are in no state: the same numbers as ours (tests/parity).
     transformer.pos_embed.pos_embed = model.positions.space[0]
     transformer.temp_pos_embed = model.positions.time[:, :, 0]
-    pipeline = diffusers.LattePipeline(
+    pipeline = whole(
         tokenizer=None if text is None else text.tokenizer,
         text_encoder=None if text is None else text.model,
         vae=vae,

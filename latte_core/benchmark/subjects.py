@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,6 @@ from latte_core.engine.engine import Engine
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.worker import Worker
-from latte_core.errors import RequestError
 
 STAGES = ("text", "denoise", "decode", "all")
 
@@ -173,7 +172,7 @@ class Ours:
 
     def _request(self, prompt: str, seed: int) -> GenerationRequest:
         setting = self.setting
-        request = GenerationRequest(
+        return GenerationRequest(
             prompt,
             seed=seed,
             num_inference_steps=setting.steps,
@@ -182,16 +181,8 @@ class Ours:
             num_frames=setting.frames,
             height=setting.height,
             width=setting.width,
+            plan=setting.plan,
         )
-        return request if setting.plan is None else with_plan(request, setting.plan)
-
-
-def with_plan(request: GenerationRequest, plan: str) -> GenerationRequest:
-    """The request with a step plan of that name. Raises RequestError if there are none here."""
-    try:
-        return replace(request, **{"plan": plan})
-    except TypeError as error:
-        raise RequestError("plan", f"plan is {plan!r}, but this engine has no plans.") from error
 
 
 _TIMED = {"text": "encode", "denoise": "denoise", "decode": "decode"}
