@@ -117,6 +117,8 @@ def _field(field: dataclasses.Field[Any]) -> Any:
         return gr.Dropdown(list(CHOICES[field.name]), value=default, **options)
     if "tuple" in kind:  # a list as text: the gate lets no lists through
         return gr.Textbox(value="", **options)
+    if kind == "bool":
+        return gr.Checkbox(value=bool(default), **options)
     if "str" in kind:
         return gr.Textbox(value=default, **options)
     return gr.Number(value=default, precision=0 if "int" in kind else None, **options)

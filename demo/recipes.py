@@ -31,7 +31,7 @@ OPTIONS = {
     "class_label": "--class",
     "image_class_labels": "--image-classes",
     "image_prompts": "--image-prompt",  # once for each still
-    "plan": "--plan",
+    "turbo": "--turbo",  # a switch
 }
 # Short names, so that a link fits into a message.
 SHORT = {
@@ -41,7 +41,7 @@ SHORT = {
     "guidance_scale": "guidance",
     "num_frames": "frames",
 }
-TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler", "plan")
+TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler")
 # Between the values of a list, as text: a prompt may hold commas, but no line breaks.
 LISTS = {"image_class_labels": ",", "image_prompts": "\n"}
 FOREIGN = "This holds no settings of a film: it was not made by Latte Studio. Take another file."
@@ -95,6 +95,8 @@ def as_command(request: GenerationRequest) -> str:
     for name, value in settings_of(request).items():
         if name == "image_prompts":
             words += [f"{OPTIONS[name]}={own}" for own in value]
+        elif value is True:
+            words.append(OPTIONS[name])
         elif name in OPTIONS:  # with = a value may begin with a dash
             words.append(f"{OPTIONS[name]}={_text(value)}")
     if request.prompt:
@@ -138,6 +140,8 @@ def copies_of(recipe: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: Any, between: str = ",") -> str:
     """A value as a link and a command line have it; the parts of a list with a sign between."""
+    if isinstance(value, bool):
+        return str(int(value))
     return between.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -147,6 +151,8 @@ def _value(name: str, text: str) -> Any:
         return text
     if name == "image_prompts":
         return text.split(LISTS[name])
+    if name == "turbo":
+        return {"0": False, "1": True}.get(text, text)
     if name in LISTS:
         return [_value("", part) for part in text.split(LISTS[name])]
     for kind in (int, float):

@@ -14,7 +14,6 @@ from latte_core import (
     Cancelled,
     Decoding,
     Encoded,
-    EngineInfo,
     Finished,
     Generation,
     GenerationRequest,
@@ -42,7 +41,6 @@ INFO = SimpleNamespace(
     card={"name": "fake world"},
     conditioning="text",
     classes=(),
-    plans=("full", "interval"),
 )
 
 
@@ -54,7 +52,6 @@ class FakeEngine:
         self.hold_at: int | None = None  # before this step a job waits for `go`
         self.go = threading.Event()
         self.info = SimpleNamespace(**vars(INFO))
-        self.info.class_index = lambda name: EngineInfo.class_index(self.info, name)
         self.fail = fail
         self.in_model = threading.Lock()
         self.most_at_once = 0

@@ -121,7 +121,7 @@ class Engine:
             card=dict(parts.card),
             conditioning=parts.conditioning,
             classes=parts.classes,
-            step_plans=parts.plans,
+            turbo=parts.turbo is not None,
         )
 
     @property
@@ -155,7 +155,7 @@ class Engine:
 
     def _resolve(self, request: GenerationRequest) -> GenerationRequest:
         parts = self._pipeline.parts
-        resolved = request.resolve(parts.defaults, parts.clip_lengths)
+        resolved = request.resolve(parts.defaults_for(request), parts.clip_lengths)
         parts.check(resolved)
         return resolved
 

@@ -30,7 +30,6 @@ from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
-from latte_core.engine.plan_book import PlanBook, read_plans
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.errors import CheckpointError, RequestError
@@ -44,6 +43,8 @@ OnProgress = Callable[[Loading], None]
 
 # Parameters that bitsandbytes leaves alone in a T5 encoder.
 UNPACKED = (".wo.", "shared.", "embed_tokens.", "relative_attention_bias.", "norm.")
+TURBO = "transformer_turbo"  # folder and module of a few-step transformer
+TURBO_STEPS = 8  # where the card says nothing
 TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 512 x 512 in fp16
 
 
@@ -51,8 +52,8 @@ TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 
 class Parts:
     """A loaded model: its networks, and what its folder says about them.
 
-    `text` is there if the transformer reads prompts; `classes` names a class model's classes.
-    `plan` is the memory plan, `plans` are the step plans to choose from.
+    `text` is there if the transformer reads prompts; `classes` names a class model's classes;
+    `turbo` is a few-step transformer that shares the rest.
     """
 
     name: str
@@ -67,7 +68,22 @@ class Parts:
     plan: Plan
     card: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
-    plans: PlanBook = field(default_factory=PlanBook)
+    turbo: Latte | None = None
+
+    def wanted(self, request: GenerationRequest) -> tuple[str, Latte]:
+        """The transformer that a request wants, and its name among `modules`."""
+        if request.turbo and self.turbo is not None:
+            return TURBO, self.turbo
+        return "transformer", self.transformer
+
+    def defaults_for(self, request: GenerationRequest) -> Defaults:
+        """What a request leaves open: turbo has steps of its own and no guidance."""
+        if not request.turbo:
+            return self.defaults
+        steps = int(self.card.get("turbo", {}).get("num_inference_steps", TURBO_STEPS))
+        return replace(
+            self.defaults, num_inference_steps=steps, guidance_scale=1.0, scheduler="ddim"
+        )
 
     @property
     def vae_factor(self) -> int:
@@ -106,8 +122,12 @@ class Parts:
     def check(self, request: GenerationRequest) -> None:
         """Raise RequestError for a resolved request that this model cannot make."""
         request.check_conditioning(self.conditioning, self.classes)
-        if request.plan and request.scheduler and request.num_inference_steps:
-            self.plans.find(request.plan, request.scheduler, request.num_inference_steps)
+        if request.turbo and self.turbo is None:
+            raise RequestError(
+                "turbo",
+                f"turbo is on, but {self.name} has no turbo transformer: turn it off, or take "
+                "fewer steps.",
+            )
         if request.mode not in self.modes:
             raise RequestError(
                 "mode", f"mode is {request.mode}, but this model has: {', '.join(self.modes)}."
@@ -136,6 +156,7 @@ class Parts:
         modules = {
             "text_encoder": None if self.text is None else self.text.model,
             "transformer": self.transformer,
+            TURBO: self.turbo,
             "vae": self.vae,
             "temporal_vae": self.temporal_vae,
         }
@@ -154,7 +175,7 @@ def load_parts(
     Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
     """
     report(Loading("find", f"Looking for {model}", 0.0))
-    folder = resolve_model(model, lambda done, total: report(fetching(model, done, total)))
+    folder = resolve_model(model)
     report(Loading("verify", f"Checking {folder.name}", 0.05))
     _check_vae(folder)
     check_layout(folder)
@@ -178,15 +199,11 @@ def load_parts(
     return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
 
 
-def fetching(model: str, done: int, total: int) -> Loading:
-    """A download's event: `done` of `total` bytes have come."""
-    message = f"Fetching {model}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
-    return Loading("fetch", message, done / max(1, total), done, total)
-
-
 def _with_lora(parts: Parts, path: Path) -> Parts:
     """The parts with a LoRA file merged; the model gets a hash and a name of its own."""
-    merge_lora(parts.transformer, path)
+    for network in (parts.transformer, parts.turbo):
+        if network is not None:
+            merge_lora(network, path)
     file = lora_file(path)
     both = hashlib.sha256(f"{parts.hash} {sha256(file)}".encode()).hexdigest()[: len(parts.hash)]
     return replace(parts, name=f"{parts.name} + {path.stem}", hash=both)
@@ -206,8 +223,11 @@ def _read_parts(
         text_dtype = getattr(torch, plan.text_dtype)
         text = load_text_encoder(folder, text_dtype, plan.text_bits, plan.text_device)
     report(Loading("transformer", "Reading the transformer", 0.6))
-    transformer = load_transformer(folder / "transformer", getattr(torch, plan.transformer_dtype))
-    transformer.requires_grad_(False)
+    dtype = getattr(torch, plan.transformer_dtype)
+    transformer = load_transformer(folder / "transformer", dtype).requires_grad_(False)
+    turbo = None
+    if (folder / TURBO).is_dir():
+        turbo = load_transformer(folder / TURBO, dtype).requires_grad_(False)
     report(Loading("vae", "Reading the autoencoder", 0.9))
     vae_dtype = getattr(torch, plan.vae_dtype)
     vae = load_vae(folder / "vae", vae_dtype)
@@ -233,7 +253,7 @@ def _read_parts(
         plan=plan,
         card=card,
         classes=class_names(card, transformer.config.num_classes),
-        plans=read_plans(folder),
+        turbo=turbo,
     )
 
 
@@ -318,7 +338,7 @@ def measure(
     return ModelSizes(
         text=sum(text.values()),
         text_packed=sum(packed.values()),
-        transformer=sum(_shapes(folder / "transformer").values()),
+        transformer=sum(sum(_shapes(folder / name).values()) for name in ("transformer", TURBO)),
         vae=sum(_shapes(folder / "vae").values()) + sum(_shapes(temporal).values()),
         hidden_size=int(hidden),
         tokens=tubes * (defaults.height // patch) * (defaults.width // patch),

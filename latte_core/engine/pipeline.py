@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,8 +55,10 @@ class Pipeline:
         )
         check(0, 0)
         sampling = start(request, self.parts)
-        with _timed(timings, "denoise_s"), self.policy.using("transformer"):
-            denoiser = Denoiser(self.parts, prompt.conditions, sampling)
+        name, network = self.parts.wanted(request)
+        with _timed(timings, "denoise_s"), self.policy.using(name):
+            parts = replace(self.parts, transformer=network)
+            denoiser = Denoiser(parts, prompt.conditions, sampling)
             emit(denoiser.first_event())
             denoiser.run(emit, check)
         with _timed(timings, "decode_s"):

@@ -7,7 +7,6 @@ to be of the right type and inside its limits. Needs neither torch nor numpy.
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import unicodedata
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,6 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latte_core.diffusion.schedulers import SCHEDULERS
-from latte_core.diffusion.step_plan import FULL
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ OPTIONAL_WHOLE = ("seed", "num_inference_steps", "num_frames", "height", "width"
 GUIDANCE_LIMITS = (1.0, 30.0)
 # Latte-1's full clip at the 250 steps of the paper's samples: frames x height x width x steps.
 MAX_WORK = 16 * 512 * 512 * 250
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 DEFAULT_STILLS = {"video": 0, "image": 1, "joint": 4}
 
 
@@ -61,9 +58,7 @@ class GenerationRequest:
     A text model is told a `prompt`, a class model a `class_label` (0, 1, ...), an unconditional
     model neither. `image_class_labels` are the stills' own classes, one each, `image_prompts` their
     own prompts, "" being the clip's; without them they have the clip's.
-
-    `plan` names a step plan of the model, which saves work where the result changes least; "full"
-    leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps.
+    `turbo` takes the model's few-step transformer, which has guidance built in.
     Raises RequestError, which names the field, for any value outside its limits.
     """
 
@@ -81,7 +76,7 @@ class GenerationRequest:
     class_label: int | None = None
     image_class_labels: tuple[int, ...] = ()
     image_prompts: tuple[str, ...] = ()
-    plan: str | None = None
+    turbo: bool = False
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -92,6 +87,8 @@ class GenerationRequest:
             "image_class_labels": _labels(self.image_class_labels),
             "image_prompts": _prompts(self.image_prompts),
         }
+        if not isinstance(self.turbo, bool):
+            raise RequestError("turbo", f"turbo must be true or false, not {_shown(self.turbo)}.")
         for name in OPTIONAL_WHOLE:
             value = getattr(self, name)
             checked[name] = None if value is None else _whole(name, value)
@@ -99,8 +96,6 @@ class GenerationRequest:
             checked["guidance_scale"] = _guidance(self.guidance_scale)
         if self.scheduler is not None:
             checked["scheduler"] = _choice("scheduler", self.scheduler, tuple(SCHEDULERS))
-        if self.plan is not None:
-            checked["plan"] = _name("plan", self.plan)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_together()
@@ -123,7 +118,6 @@ class GenerationRequest:
             height=self.height or defaults.height,
             width=self.width or defaults.width,
             scheduler=self.scheduler or defaults.scheduler,
-            plan=self.plan or FULL,
         )
         lengths = clip_lengths or (1, defaults.num_frames)
         if filled.num_frames not in lengths:
@@ -220,6 +214,7 @@ class GenerationRequest:
                 "or choose mode image or joint.",
             )
         self._check_classes()
+        self._check_turbo()
         stills = self.stills
         if self.mode == "joint" and self.num_frames is not None and stills > self.num_frames:
             raise RequestError(
@@ -237,6 +232,21 @@ class GenerationRequest:
                 "num_inference_steps",
                 f"Frames x height x width x steps is {work:,}, the limit is {allowed:,}: "
                 "lower the steps, the size or the number of frames.",
+            )
+
+    def _check_turbo(self) -> None:
+        """Guidance is built into the turbo transformer, and with it no negative prompt."""
+        if self.turbo and (self.guidance_scale or 1.0) > 1:
+            raise RequestError(
+                "guidance_scale",
+                f"guidance_scale is {self.guidance_scale:g}, but turbo has its guidance built in: "
+                "leave it out or set it to 1.",
+            )
+        if self.turbo and self.negative_prompt:
+            raise RequestError(
+                "negative_prompt",
+                f"negative_prompt is {_shown(self.negative_prompt)}, but turbo has its guidance "
+                "built in and leads away from nothing: leave it empty, or turn turbo off.",
             )
 
     def _check_classes(self) -> None:
@@ -299,17 +309,6 @@ def _text(field: str, value: Any) -> str:
     if len(text) > MAX_PROMPT_CHARS:
         raise RequestError(field, too_long.format(count=len(text)))
     return text
-
-
-def _name(field: str, value: Any) -> str:
-    """A name as this project gives them: small letters, digits, hyphens."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise RequestError(
-            field,
-            f"{field} is {_shown(value)}, but must be a name of 1 to 40 small letters, digits, "
-            "dots and hyphens.",
-        )
-    return value
 
 
 def _choice(field: str, value: Any, options: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=2024, help="which held-out prompts")
     parser.add_argument("--language", choices=SPOKEN, default="en", help="of the prompts")
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
+    parser.add_argument("--turbo", action="store_true", help="with the few-step transformer")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
     parser.add_argument(
         "--images", type=int, default=0, help="stills beside each clip (joint mode), judged too"
@@ -55,6 +56,7 @@ def _request(prompt: str, seed: int, arguments: argparse.Namespace) -> Any:
         guidance_scale=arguments.guidance,
         mode="joint" if arguments.images else "video",
         num_images=arguments.images,
+        turbo=arguments.turbo,
     )
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TIMED_STEPS = 3
 TIMED_CLIPS = 4
 LEAST_CLIPS = 16  # to encode, however short the time
-TRAINED = ("autoencoder", "stills", "motion", "video", "probe")
+TRAINED = ("autoencoder", "stills", "motion", "video", "turbo", "probe")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def plan_budget(recipe: Recipe, seconds: Mapping[str, float], minutes: float) ->
     for name in TRAINED:
         work[name] = getattr(recipe, name).loop.steps * seconds[name]
     scale = min(1.0, 60 * minutes / sum(work.values()))
-    order = ("autoencoder", "clips", "stills", "motion", "video", "probe")
+    order = ("autoencoder", "clips", *TRAINED[1:])
     return Budget(
         {name: work[name] * scale / 60 for name in order},
         max(LEAST_CLIPS, int(recipe.autoencoder.clips * scale)),
@@ -93,6 +93,9 @@ def measure(run: stages.Run) -> dict[str, float]:
         text_encoder = stages.make_text_encoder(recipe)
         for stage in stages.TEXT_TO_VIDEO:
             seconds[stage] = _text_to_video(trial, stage, text_encoder, clips)
+        teacher = stages.new_text_to_video(recipe, text_encoder)
+        task = stages.turbo_task(trial, teacher, text_encoder, clips)
+        seconds["turbo"] = _step(task, trial, "turbo", folder)
         seconds["probe"] = _step(stages.probe_task(recipe), run, "probe", folder)
     for stage, value in seconds.items():
         log.info("%s: %.3f s a %s", stage, value, "clip" if stage == "clips" else "step")

@@ -24,6 +24,8 @@ from latte_core.model import Latte
 from latte_core.training.recipe import Recipe
 from latte_core.training.stages import (
     TEXT_TO_VIDEO,
+    TURBO,
+    WEIGHTS,
     last_stage,
     load_average,
     make_text_encoder,
@@ -31,6 +33,8 @@ from latte_core.training.stages import (
 )
 from latte_core.training.text_to_video import TextToVideo
 
+TURBO_FOLDER = "transformer_turbo"  # where the engine looks for it; diffusers passes it by
+PARTS = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 INDEX = {
     "_class_name": "LattePipeline",
     "_diffusers_version": "0.42.0",
@@ -52,10 +56,13 @@ def write_bundle(recipe: Recipe, run: Path, folder: Path) -> None:
     load_average(model, run / (last_stage(run) or TEXT_TO_VIDEO[-1]))
     vae = load_vae(run / "vae")
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("tokenizer", "text_encoder", "transformer", "vae", "scheduler"):
+    for part in (*PARTS, TURBO_FOLDER):
         shutil.rmtree(folder / part, ignore_errors=True)
     text_encoder.save(folder)
     checkpoints.save_transformer(model.latte, folder / "transformer")
+    if (run / TURBO / WEIGHTS).is_file():
+        load_average(model, run / TURBO)
+        checkpoints.save_transformer(model.latte, folder / TURBO_FOLDER)
     save_vae(vae, folder / "vae")
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(recipe))
     _write_json(folder / "model_index.json", INDEX)
@@ -96,6 +103,7 @@ def _preview(recipe: Recipe, vae: Any) -> checkpoints.PreviewMap:
 def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
     """What the page and other programs may want to say about the model."""
     world = recipe.world
+    turbo = {"turbo": {"num_inference_steps": recipe.turbo.steps}}
     return {
         "name": recipe.name,
         "version": "1",
@@ -110,6 +118,7 @@ def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
         "aliases": nearest_subjects(world),
         "examples": list(recipe.prompts),
         "autoencoder": read_summary(run / "autoencoder"),
+        **(turbo if (run / TURBO / WEIGHTS).is_file() else {}),
     }
 
 

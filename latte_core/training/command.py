@@ -14,7 +14,7 @@ from typing import Any
 
 from latte_core.errors import ConfigError
 
-STAGES = ("autoencoder", "clips", "stills", "motion", "video", "probe", "bundle")
+STAGES = ("autoencoder", "clips", "stills", "motion", "video", "turbo", "probe", "bundle")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +101,8 @@ def _train(sitting: Any, stage: str, out: Path | None) -> None:
         stages.train_autoencoder(sitting)
     elif stage == "clips":
         stages.encode_world(sitting)
+    elif stage == "turbo":
+        stages.train_turbo(sitting)
     elif stage == "probe":
         stages.train_probe(sitting)
     elif stage == "bundle":

@@ -66,6 +66,22 @@ class StageRecipe:
 
 
 @dataclass(frozen=True)
+class TurboRecipe:
+    """Distillation of the finished model into `steps` steps without guidance.
+
+    The student's steps are worth `substeps` of the teacher's each, which is guided by
+    `guidance_scale`. Clips and stills are those of a batch.
+    """
+
+    clips: int
+    images: int
+    loop: LoopConfig
+    steps: int = 8
+    substeps: int = 2
+    guidance_scale: float = 2.5
+
+
+@dataclass(frozen=True)
 class ProbeRecipe:
     """Training of the classifier that judges prompt following."""
 
@@ -79,7 +95,7 @@ class Recipe:
     """All of it. `prompts` are drawn on the sample sheets while the model trains.
 
     `stills` teaches what things look like, `motion` how the prompt moves them (on noisy clips),
-    `video` all of it together.
+    `video` all of it together, `turbo` to do it in few steps.
     """
 
     name: str
@@ -93,6 +109,7 @@ class Recipe:
     stills: StageRecipe
     motion: StageRecipe
     video: StageRecipe
+    turbo: TurboRecipe
     probe: ProbeRecipe
     defaults: Defaults
     prompts: tuple[str, ...]

@@ -1,10 +1,11 @@
 """The stages of a recipe, each a run in a folder of its own below the run's folder.
 
-autoencoder -> clips -> stills -> motion -> video -> bundle; `probe` stands beside them.
+autoencoder -> clips -> stills -> motion -> video -> turbo -> bundle; `probe` stands beside them.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -38,15 +39,17 @@ from latte_core.training.autoencoder import (
 )
 from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
 from latte_core.training.pyramid import start_as_pyramid
-from latte_core.training.recipe import Recipe, StageRecipe
+from latte_core.training.recipe import Recipe, StageRecipe, TurboRecipe
 from latte_core.training.start import copy_vae, start_latte, start_vae
 from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
+from latte_core.training.turbo import TurboTask
 
 log = logging.getLogger(__name__)
 
 CLIPS = "clips.safetensors"
 WEIGHTS = "average.safetensors"
 TEXT_TO_VIDEO = ("stills", "motion", "video")
+TURBO = "turbo"
 
 
 @dataclass(frozen=True)
@@ -189,19 +192,9 @@ def make_task(
 ) -> TextToVideoTask:
     """Put the text-to-video task together."""
     o = recipe.objective
-    batches = ClipBatches(
-        source,
-        text_encoder,
-        settings.clips,
-        settings.images,
-        o.length,
-        o.drop,
-        recipe.seed,
-        recipe.world.languages,
-    )
     return TextToVideoTask(
         model,
-        batches,
+        make_batches(recipe, settings, text_encoder, source, o.drop),
         text_encoder,
         load_vae(folder / "vae"),
         DiffusionLoss(o.prediction, recipe.transformer.learned_variance),
@@ -209,6 +202,64 @@ def make_task(
         o.attention,
         recipe.prompts,
         recipe.defaults.guidance_scale,
+    )
+
+
+def make_batches(
+    recipe: Recipe,
+    settings: StageRecipe | TurboRecipe,
+    text_encoder: TextEncoder,
+    source: LatentClips,
+    drop: float,
+) -> ClipBatches:
+    """Clips and stills of a stage, a share `drop` of their captions left empty."""
+    return ClipBatches(
+        source,
+        text_encoder,
+        settings.clips,
+        settings.images,
+        recipe.objective.length,
+        drop,
+        recipe.seed,
+        recipe.world.languages,
+    )
+
+
+def train_turbo(run: Run) -> None:
+    """Distil the last stage of text to video, or `run.start_from`, into a few-step student."""
+    text_encoder = make_text_encoder(run.recipe)
+    teacher = new_text_to_video(run.recipe, text_encoder)
+    if (earlier := last_stage(run.folder)) is not None:
+        load_average(teacher, run.folder / earlier)
+    elif run.start_from is not None:
+        start_latte(teacher.latte, text_encoder, run.start_from)
+    else:
+        raise DataError(f"{run.folder} holds no trained model to distil; train video first.")
+    source = load_clips(run.folder / CLIPS)
+    task = turbo_task(run, teacher, text_encoder, source)
+    average: Any = run.train(task, run.recipe.turbo.loop, TURBO)
+    save_average(average, run.folder / TURBO)
+
+
+def turbo_task(
+    run: Run, teacher: TextToVideo, text_encoder: TextEncoder, source: LatentClips
+) -> TurboTask:
+    """Put the distillation together: the student is a copy of the teacher."""
+    r, t, o = run.recipe, run.recipe.turbo, run.recipe.objective
+    student = copy.deepcopy(teacher)
+    student.text_encoder.requires_grad_(False)
+    return TurboTask(
+        student,
+        teacher,
+        make_batches(r, t, text_encoder, source, drop=0.0),
+        text_encoder,
+        load_vae(run.folder / "vae"),
+        t.steps,
+        t.substeps,
+        t.guidance_scale,
+        DiffusionLoss(o.prediction, r.transformer.learned_variance),
+        o.attention,
+        r.prompts,
     )
 
 

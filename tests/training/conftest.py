@@ -19,5 +19,6 @@ def bundle(tmp_path_factory):
     stages.train_text_to_video(run, "stills")
     stages.train_text_to_video(run, "motion")
     stages.train_text_to_video(run, "video")
+    stages.train_turbo(run)
     write_bundle(recipe, folder, folder / "model")
     return folder / "model"

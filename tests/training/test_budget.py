@@ -18,6 +18,7 @@ SECONDS = {
     "stills": 0.2,
     "motion": 0.3,
     "video": 0.3,
+    "turbo": 0.2,
     "probe": 0.1,
 }
 
@@ -25,24 +26,24 @@ SECONDS = {
 def recipe_of():
     data = tiny_recipe_data()
     data["autoencoder"]["clips"] = 100
-    for name in ("autoencoder", "stills", "motion", "video", "probe"):
+    for name in ("autoencoder", "stills", "motion", "video", "turbo", "probe"):
         data[name]["loop"]["steps"] = 100
     return parse_recipe(data)
 
 
 def test_shares_are_what_the_stages_take():
-    budget = plan_budget(recipe_of(), SECONDS, 1.3)
-    assert sum(budget.minutes.values()) == pytest.approx(1.3)
+    budget = plan_budget(recipe_of(), SECONDS, 1.5)
+    assert sum(budget.minutes.values()) == pytest.approx(1.5)
     assert budget.minutes["video"] == pytest.approx(0.3)
     assert budget.minutes["clips"] == pytest.approx(0.1)
     assert budget.clips == 60
-    slow_video = plan_budget(recipe_of(), {**SECONDS, "video": 6.0}, 1.3)
-    assert slow_video.minutes["video"] > 1.1
+    slow_video = plan_budget(recipe_of(), {**SECONDS, "video": 6.0}, 1.5)
+    assert slow_video.minutes["video"] > 1.2
 
 
 def test_a_long_budget_is_not_filled():
     budget = plan_budget(recipe_of(), SECONDS, 100)
-    assert sum(budget.minutes.values()) == pytest.approx(130 / 60)
+    assert sum(budget.minutes.values()) == pytest.approx(150 / 60)
     assert budget.clips == 100
 
 
@@ -57,7 +58,7 @@ def test_no_time_is_refused(minutes):
 
 
 def test_budget_sets_a_stages_minutes(tmp_path):
-    budget = plan_budget(recipe_of(), SECONDS, 1.3)
+    budget = plan_budget(recipe_of(), SECONDS, 1.5)
     run = stages.Run(recipe_of(), tmp_path, {"device": "cpu"})
     video, encoding = budget.apply(run, "video"), budget.apply(run, "clips")
     assert video.changes == {"device": "cpu", "minutes": budget.minutes["video"]}
@@ -81,7 +82,7 @@ def test_all_stages_end_in_a_folder_within_minutes(tmp_path, monkeypatch):
     import json
 
     data = tiny_recipe_data()
-    for name in ("autoencoder", "stills", "motion", "video", "probe"):
+    for name in ("autoencoder", "stills", "motion", "video", "turbo", "probe"):
         data[name]["loop"]["steps"] = 100_000  # the clock ends it
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(data))

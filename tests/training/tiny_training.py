@@ -53,6 +53,13 @@ RECIPE: dict[str, Any] = {
         "loop": {"steps": 2, "workers": 0},
     },
     "video": {"clips": 2, "images": 2, "loop": {"steps": 2, "workers": 0}},
+    "turbo": {
+        "clips": 2,
+        "images": 1,
+        "steps": 4,
+        "substeps": 2,
+        "loop": {"steps": 2, "workers": 0},
+    },
     "probe": {"batch_size": 2, "width": 4, "loop": {"steps": 2, "workers": 0}},
     "defaults": {
         "num_inference_steps": 2,
