@@ -78,9 +78,7 @@ def make_sheet(
     try:
         x = parse_axis(axes["x"], axes["x_values"])
         y = parse_axis(axes["y"], axes["y_values"])
-        plan = sweeping.plan(
-            GenerationRequest(**from_page(asked, studio.handlers.conditioning())), x, y
-        )
+        plan = sweeping.plan(GenerationRequest(**from_page(asked, studio.handlers.model())), x, y)
     except LatteError as error:
         yield json.dumps({"state": "failed", "text": str(error)})
         return

@@ -72,7 +72,7 @@ class Handlers:
         finished run goes into the history of `visitor`.
         """
         try:
-            run = self._submit(GenerationRequest(**from_page(asked, self.conditioning())), owner)
+            run = self._submit(GenerationRequest(**from_page(asked, self.model())), owner)
         except LatteError as error:
             yield failure(self._say(error)).to_json()
             return
@@ -208,24 +208,21 @@ class Handlers:
         empty = isinstance(error, RequestError) and "prompt is empty" in str(error)
         return self.texts("error.empty") if empty else str(error)
 
-    def conditioning(self) -> str:
-        """What the model is told; a prompt, as long as it is not known."""
-        info = self.executor.readiness().info
-        return info.conditioning if info else "text"
-
 
 def _api_error(message: str) -> gr.Error:
     """The message is shown as markup by Gradio's own pages, so it is escaped."""
     return gr.Error(html.escape(message, quote=False), print_exception=False)
 
 
-def from_page(asked: dict[str, Any], conditioning: str) -> dict[str, Any]:
+def from_page(asked: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
     """The values of a request's fields from what stands in the page's.
 
     Text fields hold text: lines broken for the eye, a number typed, nothing at all. Fields that
-    this kind of model has no use for are hidden on the page; what they hold is dropped.
+    this kind of model has no use for are hidden on the page; what they hold is dropped. A model
+    that is not known yet is taken for one that reads prompts.
+    Raises RequestError for a class that the model does not have.
     """
-    values = dict(asked)
+    values, conditioning = dict(asked), info.conditioning if info else "text"
     if conditioning != "text":
         values["prompt"] = values["negative_prompt"] = ""
     if conditioning != "class":
@@ -240,7 +237,22 @@ def from_page(asked: dict[str, Any], conditioning: str) -> dict[str, Any]:
     values["scheduler"] = values["scheduler"] or None
     if values["mode"] == "video":
         values["num_images"] = 0
+    count = values["num_images"] if isinstance(values["num_images"], int) else 0
+    prompts = _lines(values["image_prompts"], count if conditioning == "text" else 0)
+    values["image_prompts"] = prompts
+    classes = _lines(values["image_class_labels"], count if conditioning == "class" else 0)
+    values["image_class_labels"] = tuple(
+        info.class_index(name) if info and name else values["class_label"] or 0 for name in classes
+    )
     return values
+
+
+def _lines(text: Any, stills: int) -> tuple[str, ...]:
+    """A line for each still, those that are missing empty; none if all are, or without stills."""
+    lines = [line.strip() for line in text.rstrip().splitlines()] if isinstance(text, str) else []
+    if not stills or not any(lines):
+        return ()
+    return (*lines, *[""] * (stills - len(lines)))
 
 
 def _typed_number(text: Any) -> Any:

@@ -172,6 +172,9 @@ def field_values(recipe: dict[str, Any], names: list[str]) -> dict[str, Any]:
     for name in ("scheduler", "negative_prompt"):
         if name in values:
             values[name] = values[name] or ""
+    for name in ("image_prompts", "image_class_labels"):
+        if name in values:
+            values[name] = "\n".join(map(str, values[name] or ()))
     if "num_images" in values:
         values["num_images"] = values["num_images"] or 4
     return values

@@ -89,7 +89,7 @@ class Story:
             state="loading",
             text=say_loading(self._texts, loading),
             detail=self._texts("model.waits"),
-            progress=None,
+            progress=loading.fraction if loading.bytes_total else None,
         )
 
     def queued(self, place: int, wait_s: float | None = None) -> StageState:
@@ -212,9 +212,15 @@ def failure(message: str, mode: str = "video") -> StageState:
 
 def say_loading(texts: Texts, loading: Loading) -> str:
     """How far the model is, in words."""
+    if loading.bytes_total:
+        done, total = f"{loading.bytes_done / 1e9:.2f}", f"{loading.bytes_total / 1e9:.2f}"
+        return texts("loading.fetch", done=done, total=total, percent=_percent(loading))
     named = f"loading.{loading.stage}"
     message = texts(named) if named in texts else loading.message
     if loading.fraction is None:
         return texts("model.loading", message=message)
-    percent = round(100 * loading.fraction)
-    return texts("model.loading_fraction", message=message, percent=percent)
+    return texts("model.loading_fraction", message=message, percent=_percent(loading))
+
+
+def _percent(loading: Loading) -> int:
+    return int(100 * (loading.fraction or 0.0))

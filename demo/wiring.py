@@ -44,6 +44,8 @@ class Widgets:
             "negative_prompt": controls.negative_prompt,
             "mode": controls.mode,
             "num_images": controls.num_images,
+            "image_prompts": controls.image_prompts,
+            "image_class_labels": controls.image_classes,
             "seed": controls.seed,
             "num_inference_steps": controls.steps,
             "guidance_scale": controls.guidance,
@@ -89,6 +91,7 @@ def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
     ask, controls = widgets.ask, widgets.controls
     fields = [controls.mode, controls.steps, controls.guidance, controls.scheduler]
     told = [ask.prompt, ask.class_label, ask.unprompted, controls.negative_prompt]
+    told += [controls.image_prompts, controls.image_classes]
     outputs = [widgets.masthead.model, widgets.about, *fields, *told, *ask.chips]
     page.load(watch, None, outputs, **QUIET)
 
@@ -102,7 +105,7 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         if readiness.failure:
             text = texts("model.failed", message=readiness.failure)
         line = model_line(text, "failed" if readiness.failure else "loading")
-        return [line, *[gr.skip()] * (9 + chips)]
+        return [line, *[gr.skip()] * (11 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
     steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
     examples = pick_examples(texts, info.card.get("examples", ()))
@@ -128,13 +131,15 @@ def _guidance(info: EngineInfo, start: Start) -> Any:
 
 
 def _told(info: EngineInfo, texts: Texts) -> list[Any]:
-    """Prompt, class, the line in their place, negative prompt: what this kind of model reads."""
+    """Prompt, class, the line in their place, negative prompt, the stills' own of both."""
     if info.conditioning == "text":
-        return [gr.skip()] * 4
+        return [gr.skip()] * 6
     by_class = info.conditioning == "class"
     return [
         gr.update(visible=False),
         gr.update(choices=class_choices(texts, info.classes), value=0, visible=by_class),
         gr.update(visible=not by_class),
         gr.update(visible=False),
+        gr.update(visible=False),
+        gr.update(visible=by_class),
     ]

@@ -43,6 +43,7 @@ COMMANDS = {
     "train": Command("latte_core.training.command", "train the bundled model from its recipe"),
     "check": Command("latte_core.data.check_command", "say what a data set holds, what is broken"),
     "encode": Command("latte_core.data.encode_command", "cache a data set's latents in shards"),
+    "bench": Command("latte_core.benchmark.command", "time the engine against stock diffusers"),
     "evaluate": Command("latte_core.evaluation.command", "measure how well prompts are followed"),
 }
 

@@ -41,8 +41,9 @@ OPTIONS = {
     "--height": ("height", "in pixels, a multiple of 16"),
     "--width": ("width", "in pixels, a multiple of 16"),
     "--scheduler": ("scheduler", "sampler, such as ddim, dpm++2m or unipc"),
+    "--plan": ("plan", "step plan, such as full, guidance-cache or budget-50"),
 }
-TEXT_FIELDS = ("negative_prompt", "mode", "scheduler")
+TEXT_FIELDS = ("negative_prompt", "mode", "scheduler", "plan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, (field, text) in OPTIONS.items():
         parser.add_argument(option, dest=field, help=text, metavar="VALUE")
     parser.add_argument(
+        "--budget",
+        type=float,
+        help="share of the work to do, 0 to 1: takes the step plan that comes nearest",
+        metavar="SHARE",
+    )
+    parser.add_argument(
         "--turbo", action="store_true", help="few steps with guidance built in, if the model can"
     )
     parser.add_argument("--model", default=str(BUNDLED_MODEL), help="model folder or hub id")
@@ -95,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
         ) as engine,
         _stop_on_interrupt() as stop,
     ):
-        job = engine.submit(_with_classes(request, arguments, engine.describe()))
+        info = engine.describe()
+        request = _with_plan(_with_classes(request, arguments, info), arguments, info)
+        job = engine.submit(request)
         for event in job.events():
             if stop.is_set():
                 job.cancel()
@@ -134,6 +143,22 @@ def _with_classes(
         labels = tuple(info.class_index(name) for name in arguments.image_classes.split(","))
         request = replace(request, image_class_labels=labels)
     return request
+
+
+def _with_plan(
+    request: GenerationRequest, arguments: argparse.Namespace, info: EngineInfo
+) -> GenerationRequest:
+    """The request with the step plan that comes nearest to the budget."""
+    if arguments.budget is None:
+        return request
+    if request.plan is not None:
+        raise RequestError(
+            "budget",
+            f"budget is {arguments.budget:g} and plan is {request.plan}: a budget chooses the "
+            "plan, so give one of the two.",
+        )
+    steps = request.num_inference_steps
+    return replace(request, plan=info.nearest_plan(arguments.budget, request.scheduler, steps))
 
 
 def _number(text: str) -> int | float | str:
@@ -201,7 +226,10 @@ class Progress:
     def show(self, event: Event) -> None:
         """Draw what an event says."""
         if isinstance(event, Loading):
-            self._note(event.message) if event.stage == "plan" else self._draw(event.message)
+            if event.stage == "plan":
+                self._note(event.message)
+            elif self._redraw or event.bytes_done in (0, event.bytes_total):
+                self._draw(event.message)
         elif isinstance(event, Encoded):
             if event.unknown_words:
                 self._note(f"The model does not know: {_told(event)}")

@@ -14,6 +14,7 @@ from latte_core import (
     Cancelled,
     Decoding,
     Encoded,
+    EngineInfo,
     Finished,
     Generation,
     GenerationRequest,
@@ -41,6 +42,7 @@ INFO = SimpleNamespace(
     card={"name": "fake world"},
     conditioning="text",
     classes=(),
+    plans=("full", "interval"),
 )
 
 
@@ -52,6 +54,7 @@ class FakeEngine:
         self.hold_at: int | None = None  # before this step a job waits for `go`
         self.go = threading.Event()
         self.info = SimpleNamespace(**vars(INFO))
+        self.info.class_index = lambda name: EngineInfo.class_index(self.info, name)
         self.fail = fail
         self.in_model = threading.Lock()
         self.most_at_once = 0

@@ -27,6 +27,9 @@ ALLOWED = {
     "media": {"errors"},
     "data": {"errors", "model", "checkpoints", "diffusion", "components"},
     "evaluation": {"errors", "model", "checkpoints", "diffusion", "components", "data", "api"},
+    "benchmark": {
+        *("errors", "model", "checkpoints", "diffusion", "components", "engine", "evaluation"),
+    },
     "training": {"errors", "model", "checkpoints", "diffusion", "components", "data", "evaluation"},
     "__main__": {"cli"},
 }
@@ -41,6 +44,7 @@ DOORS = {
         CORE + "components/vae.py",
         CORE + "diffusion/schedulers.py",
         CORE + "checkpoints/",
+        CORE + "benchmark/stock.py",
     ),
     "accelerate": (CORE + "engine/memory.py", CORE + "training/"),
     "bitsandbytes": (CORE + "components/text_encoder.py",),

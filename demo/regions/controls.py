@@ -20,6 +20,8 @@ class Controls:
 
     mode: gr.Radio
     num_images: gr.Slider
+    image_prompts: gr.Textbox
+    image_classes: gr.Textbox
     seed: gr.Textbox
     dice: gr.Button
     steps: gr.Slider
@@ -32,6 +34,7 @@ def build_controls(studio: Studio) -> Controls:
     """Lay them out."""
     texts = studio.texts
     mode, num_images = _mode(texts)
+    own_prompts, own_classes = (_own(texts, what) for what in ("prompts", "classes"))
     seed, dice = _seed(texts)
     steps, guidance = _amounts(texts, studio.start)
     with gr.Accordion(texts("settings.more"), open=False, elem_id="more"):
@@ -47,7 +50,18 @@ def build_controls(studio: Studio) -> Controls:
             label=texts("settings.scheduler"),
             elem_id="scheduler",
         )
-    return Controls(mode, num_images, seed, dice, steps, guidance, negative, scheduler)
+    return Controls(
+        mode,
+        num_images,
+        own_prompts,
+        own_classes,
+        seed,
+        dice,
+        steps,
+        guidance,
+        negative,
+        scheduler,
+    )
 
 
 def mode_choices(texts: Texts, modes: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -78,6 +92,18 @@ def _mode(texts: Texts) -> tuple[gr.Radio, gr.Slider]:
         elem_id="num-images",
     )
     return mode, num_images
+
+
+def _own(texts: Texts, what: str) -> gr.Textbox:
+    """A line for each still; classes take the place of prompts in a model of classes."""
+    return gr.Textbox(
+        label=texts(f"settings.own.{what}"),
+        placeholder=texts(f"settings.own.{what}.placeholder"),
+        lines=2,
+        max_lines=MAX_STILLS,
+        visible=what == "prompts",
+        elem_id=f"image-{what}",
+    )
 
 
 def _seed(texts: Texts) -> tuple[gr.Textbox, gr.Button]:

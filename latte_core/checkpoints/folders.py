@@ -15,6 +15,7 @@ from latte_core.checkpoints.files import (
     read_json,
     weight_files,
 )
+from latte_core.checkpoints.hub import OnBytes, fetch
 from latte_core.checkpoints.manifest import MANIFEST, Manifest, listed_files, sha256
 from latte_core.errors import CheckpointError
 
@@ -51,10 +52,11 @@ HUB_FILES = [
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def resolve_model(name: str) -> Path:
+def resolve_model(name: str, on_bytes: OnBytes | None = None) -> Path:
     """The folder of a model: `name` itself if it is one, else fetched from the hub by its id.
 
-    Only what a generation reads is fetched. Raises CheckpointError if neither is found.
+    Only what a generation reads is fetched; `on_bytes(done, total)` is called as it comes, from
+    any thread. Raises CheckpointError if neither is found.
     """
     path = Path(name).expanduser()
     if name and path.is_dir():
@@ -65,16 +67,7 @@ def resolve_model(name: str) -> Path:
             f"The model folder {name!r} {what}. Give the path of a folder in the Latte-1 layout, "
             "or a hub id such as maxin-cn/Latte-1."
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise CheckpointError(
-            f"There is no folder {name!r}, and it cannot be fetched from the hub either: "
-            f"{_first_line(error)} Check the name, the connection and the access rights."
-        ) from error
+    return fetch(name, HUB_FILES, on_bytes)
 
 
 def check_layout(folder: Path) -> None:
@@ -152,8 +145,3 @@ def _compare_tensors(path: Path, found: dict[str, Any], listed: Any) -> None:
                 raise CheckpointError(
                     f"{path}: the {fact} of {name} is {value} instead of {wanted}. {AGAIN}"
                 )
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error's text, as a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

@@ -13,6 +13,7 @@ from latte_core.checkpoints.files import read_header, read_json, write_json
 from latte_core.errors import CheckpointError
 
 MANIFEST = "latte_manifest.json"
+STEP_PLANS = "step_plans.json"  # tables that save work; no part of what the model is
 FORMAT = 1
 
 
@@ -68,7 +69,7 @@ class Manifest:
 def build_manifest(
     folder: Path, defaults: Defaults, preview: PreviewMap, card: Mapping[str, Any]
 ) -> Manifest:
-    """Describe `folder` as it is: every file but hidden ones and the manifest itself."""
+    """Describe `folder` as it is: every file but those that `listed_files` leaves out."""
     files, tensors = {}, {}
     for path in listed_files(folder):
         name = path.relative_to(folder).as_posix()
@@ -109,12 +110,15 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def listed_files(folder: Path) -> list[Path]:
-    """The files of a model folder that a manifest lists, in order of their names."""
+    """The files of a model folder that a manifest lists, in order of their names.
+
+    Hidden files, the manifest itself and the step plans are left out.
+    """
     paths = (path for path in folder.rglob("*") if path.is_file())
     return sorted(
         path
         for path in paths
-        if path.name != MANIFEST
+        if path.name not in (MANIFEST, STEP_PLANS)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
@@ -128,8 +132,10 @@ def sha256(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error}. Fetch it again.") from error
 
 
-def model_hash(folder: Path) -> str:
+def model_hash(folder: Path, components: tuple[str, ...] = ()) -> str:
     """Twelve hexadecimal digits that name these weights in recipes.
+
+    `components` narrows it to some of the folder's subfolders.
 
     With a manifest, over the hashes that it lists; else over names, sizes and headers, which is
     instant for a folder of many GiB too.
@@ -142,6 +148,8 @@ def model_hash(folder: Path) -> str:
         for path in listed_files(folder):
             header = read_header(path) if path.suffix == ".safetensors" else None
             facts[path.relative_to(folder).as_posix()] = [path.stat().st_size, header]
+    if components:
+        facts = {name: fact for name, fact in facts.items() if name.split("/")[0] in components}
     text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

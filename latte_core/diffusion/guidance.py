@@ -33,6 +33,21 @@ class Conditions:
         told = self.labels if self.embeds is None else self.embeds
         return 1 if told is None else int(told.shape[0])
 
+    def row(self, index: int) -> Conditions:
+        """One half alone: 0 is what guidance leads away from, -1 the prompt or the class.
+
+        Prompts are cut to the longest of the half, so that a single one needs no mask.
+        """
+        rows = slice(index, None) if index < 0 else slice(index, index + 1)
+        embeds, mask, labels = (
+            None if told is None else told[rows] for told in (self.embeds, self.mask, self.labels)
+        )
+        if embeds is not None and mask is not None:
+            longest = int(mask.sum(-1).max())
+            embeds, mask = embeds[..., :longest, :], mask[..., :longest]
+            mask = None if bool(mask.all()) else mask
+        return Conditions(embeds, mask, 1.0, labels)
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
         """The same on another device, embeddings in another dtype."""
         return replace(

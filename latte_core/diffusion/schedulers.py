@@ -141,18 +141,63 @@ def predict_x0(
     latents by sqrt(1 + sigma^2) for the model, so the model's input is variance preserving
     with every sampler and one formula serves all. Fractional timesteps interpolate linearly.
     """
-    position = float(timestep)
-    low = min(max(int(position), 0), len(alphas_cumprod) - 1)
-    high = min(low + 1, len(alphas_cumprod) - 1)
-    part = min(max(position - low, 0.0), 1.0)
-    alpha = (1 - part) * float(alphas_cumprod[low]) + part * float(alphas_cumprod[high])
-    signal, noise = alpha**0.5, (1 - alpha) ** 0.5
+    signal, noise = _level(timestep, alphas_cumprod)
     if prediction_type == "epsilon":
         return (model_input - noise * prediction) / signal
     if prediction_type == "v_prediction":
         return signal * model_input - noise * prediction
     if prediction_type == "sample":
         return prediction
-    raise ConfigError(
+    raise _unknown(prediction_type)
+
+
+def predict_noise(
+    prediction: Tensor,
+    model_input: Tensor,
+    timestep: Tensor | float,
+    alphas_cumprod: Tensor,
+    prediction_type: str,
+) -> Tensor:
+    """The noise that the model sees in its input (B, C, F, h, w): unit noise, no picture."""
+    signal, noise = _level(timestep, alphas_cumprod)
+    if prediction_type == "epsilon":
+        return prediction
+    if prediction_type == "v_prediction":
+        return signal * prediction + noise * model_input
+    if prediction_type == "sample":
+        return (model_input - signal * prediction) / noise
+    raise _unknown(prediction_type)
+
+
+def prediction_of_noise(
+    seen_noise: Tensor,
+    model_input: Tensor,
+    timestep: Tensor | float,
+    alphas_cumprod: Tensor,
+    prediction_type: str,
+) -> Tensor:
+    """What the model would have predicted if it had seen this noise: predict_noise backwards."""
+    signal, noise = _level(timestep, alphas_cumprod)
+    if prediction_type == "epsilon":
+        return seen_noise
+    if prediction_type == "v_prediction":
+        return (seen_noise - noise * model_input) / signal
+    if prediction_type == "sample":
+        return (model_input - noise * seen_noise) / signal
+    raise _unknown(prediction_type)
+
+
+def _level(timestep: Tensor | float, alphas_cumprod: Tensor) -> tuple[float, float]:
+    """Factors of picture and noise at a timestep."""
+    position = float(timestep)
+    low = min(max(int(position), 0), len(alphas_cumprod) - 1)
+    high = min(low + 1, len(alphas_cumprod) - 1)
+    part = min(max(position - low, 0.0), 1.0)
+    alpha = (1 - part) * float(alphas_cumprod[low]) + part * float(alphas_cumprod[high])
+    return alpha**0.5, (1 - alpha) ** 0.5
+
+
+def _unknown(prediction_type: str) -> ConfigError:
+    return ConfigError(
         f"prediction_type is {prediction_type!r}, but must be epsilon, v_prediction or sample."
     )

@@ -11,6 +11,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latte_core.components.preview import preview_frames
-from latte_core.diffusion.guidance import Conditions, guided
+from latte_core.diffusion.guidance import Conditions
+from latte_core.diffusion.planned import PlannedOutputs
 from latte_core.diffusion.schedulers import make_scheduler, predict_x0, reads_variance
+from latte_core.diffusion.step_plan import FULL, StepPlan
 from latte_core.engine.events import Step
 from latte_core.engine.parts import Parts
 from latte_core.engine.request import GenerationRequest
@@ -66,11 +69,12 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """The tracks of one request: the clip, if there is one, then the stills."""
+    """The tracks of one request: the clip, if there is one, then the stills; and its steps."""
 
     clip: Track | None
     stills: tuple[Track, ...]
     timesteps: tuple[Tensor, ...]
+    step_plan: StepPlan
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -87,7 +91,8 @@ def start(request: GenerationRequest, parts: Parts) -> Sampling:
     """Draw the noise of a resolved request and make its samplers.
 
     The clip's noise is one draw (1, C, F, h, w) from the seed, as stock makes it; still i starts
-    from its frame i. Raises RequestError if the sampler cannot run so few steps.
+    from its frame i. Raises RequestError if the sampler cannot run so few steps, or has no such
+    step plan.
     """
     assert request.seed is not None and request.num_frames is not None  # resolved
     assert request.height is not None and request.width is not None
@@ -108,7 +113,12 @@ def start(request: GenerationRequest, parts: Parts) -> Sampling:
             start_noise = torch.randn((1, channels, 1, *frame), generator=own)
         # A fresh copy is a sampler that has taken no step, and cheaper than making one.
         stills.append(Track(start_noise.to(device), copy.deepcopy(scheduler), own))
-    return Sampling(clip, tuple(stills), tuple(scheduler.timesteps))
+    timesteps = tuple(scheduler.timesteps)
+    assert request.scheduler is not None and request.num_inference_steps is not None
+    step_plan = parts.plans.find(
+        request.plan or FULL, request.scheduler, request.num_inference_steps, len(timesteps)
+    )
+    return Sampling(clip, tuple(stills), timesteps, step_plan)
 
 
 def _still_generator(seed: int, index: int) -> torch.Generator:
@@ -138,7 +148,12 @@ class Denoiser:
         self._parts = parts
         self._sampling = sampling
         dtype = getattr(torch, parts.plan.transformer_dtype)
-        self._conditions = conditions.to(parts.plan.device, dtype)
+        self._outputs = PlannedOutputs(
+            sampling.step_plan,
+            conditions.to(parts.plan.device, dtype),
+            sampling.tracks[0].scheduler,
+            parts.prediction_type,
+        )
 
     def first_event(self) -> Step:
         """Step 0: the noise that the seed stands for."""
@@ -163,21 +178,27 @@ class Denoiser:
     def _step(self, timestep: Tensor, index: int) -> list[Tensor]:
         tracks = self._sampling.tracks
         seen = torch.cat([track.model_input(timestep) for track in tracks], dim=2)
-        batch = self._conditions.halves
-        output = self._parts.transformer(
-            seen.expand(batch, -1, -1, -1, -1),
-            timestep.to(seen.device).expand(batch),
-            prompt_embeds=self._conditions.embeds,
-            prompt_attention_mask=self._conditions.mask,
-            class_labels=self._conditions.labels,
-            num_images=len(self._sampling.stills),
+        output = self._outputs.at(
+            index - 1, seen, timestep, partial(self._evaluate, seen, timestep)
         )
-        output = guided(output.float(), self._conditions, seen.shape[1])
         self._check_finite(output, index)
         return [
             track.advance(part, timestep, self._parts.prediction_type)
             for track, part in zip(tracks, _per_track(output, tracks), strict=True)
         ]
+
+    def _evaluate(self, seen: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        """Run the network once: latents (1, C, F, h, w) -> outputs (rows, Cout, F, h, w)."""
+        rows = conditions.halves
+        output: Tensor = self._parts.transformer(
+            seen.expand(rows, -1, -1, -1, -1),
+            timestep.to(seen.device).expand(rows),
+            prompt_embeds=conditions.embeds,
+            prompt_attention_mask=conditions.mask,
+            class_labels=conditions.labels,
+            num_images=len(self._sampling.stills),
+        )
+        return output
 
     def _check_finite(self, output: Tensor, index: int) -> None:
         if not bool(torch.isfinite(output).all()):

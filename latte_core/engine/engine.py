@@ -121,6 +121,7 @@ class Engine:
             card=dict(parts.card),
             conditioning=parts.conditioning,
             classes=parts.classes,
+            step_plans=parts.plans,
             turbo=parts.turbo is not None,
         )
 

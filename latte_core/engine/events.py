@@ -14,16 +14,23 @@ if TYPE_CHECKING:
 
     from latte_core.checkpoints import Defaults
     from latte_core.engine.inspection import Inspected
+    from latte_core.engine.plan_book import PlanBook
     from latte_core.model.config import Conditioning
 
 
 @dataclass(frozen=True)
 class Loading:
-    """A part of the model is being read. `fraction` is the share done, None if unknown."""
+    """A part of the model is being read. `fraction` is the share done, None if unknown.
+
+    In stage `fetch` the model comes from the hub: `bytes_done` of `bytes_total` are there, and the
+    fraction is the download's own.
+    """
 
     stage: str
     message: str
     fraction: float | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ class EngineInfo:
     `card` the model's own description from its manifest, {} if it has none. `conditioning` is what
     the model is told: a prompt (text), a class (class) or nothing (none); `classes` are the names
     of a class model's classes in the order of their labels, their numbers where it has no names.
+    `step_plans` knows the step plans of every sampler and number of steps.
     `turbo` says that there is a few-step transformer beside the full one.
     """
 
@@ -121,7 +129,45 @@ class EngineInfo:
     card: dict[str, Any] = field(default_factory=dict)
     conditioning: Conditioning = "text"
     classes: tuple[str, ...] = ()
+    step_plans: PlanBook | None = None
     turbo: bool = False
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """Names of the step plans for the default sampler and steps, "full" first."""
+        return tuple(self.plan_shares())
+
+    def plan_shares(
+        self, scheduler: str | None = None, num_inference_steps: int | None = None
+    ) -> dict[str, float]:
+        """Every plan for a sampler and steps (the defaults' if not given), and its share of work.
+
+        The share is that of the rows of the full plan which the network runs, with guidance.
+        """
+        if self.step_plans is None:
+            return {"full": 1.0}
+        return self.step_plans.shares(
+            scheduler or self.defaults.scheduler,
+            num_inference_steps or self.defaults.num_inference_steps,
+        )
+
+    def nearest_plan(
+        self,
+        budget: float,
+        scheduler: str | None = None,
+        num_inference_steps: int | None = None,
+    ) -> str:
+        """The plan whose share of work comes nearest to `budget`, from 0 to 1.
+
+        Raises RequestError for a budget outside of it.
+        """
+        if self.step_plans is None:
+            return "full"
+        return self.step_plans.nearest(
+            budget,
+            scheduler or self.defaults.scheduler,
+            num_inference_steps or self.defaults.num_inference_steps,
+        )
 
     def class_index(self, name: str) -> int:
         """The label of a class by its name, or by its number from 0.

@@ -164,6 +164,8 @@ def look(
     sampling = start(request, pipeline.parts)
     total = len(sampling.timesteps)
     _check_step(inspection.step, total)
+    # A step plan may leave this step out; the run ends here, so nothing else changes.
+    sampling = replace(sampling, step_plan=sampling.step_plan.evaluating(inspection.step - 1))
     config = pipeline.parts.transformer.config
     assert sampling.clip is not None
     _, _, frames, height, width = sampling.clip.latents.shape

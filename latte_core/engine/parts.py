@@ -30,6 +30,7 @@ from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
+from latte_core.engine.plan_book import PlanBook, read_plans
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.errors import CheckpointError, RequestError
@@ -53,7 +54,8 @@ class Parts:
     """A loaded model: its networks, and what its folder says about them.
 
     `text` is there if the transformer reads prompts; `classes` names a class model's classes;
-    `turbo` is a few-step transformer that shares the rest.
+    `turbo` is a few-step transformer that shares the rest. `plan` is the memory plan, `plans` are
+    the step plans to choose from.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Parts:
     plan: Plan
     card: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    plans: PlanBook = field(default_factory=PlanBook)
     turbo: Latte | None = None
 
     def wanted(self, request: GenerationRequest) -> tuple[str, Latte]:
@@ -122,6 +125,8 @@ class Parts:
     def check(self, request: GenerationRequest) -> None:
         """Raise RequestError for a resolved request that this model cannot make."""
         request.check_conditioning(self.conditioning, self.classes)
+        if request.plan and request.scheduler and request.num_inference_steps:
+            self.plans.find(request.plan, request.scheduler, request.num_inference_steps)
         if request.turbo and self.turbo is None:
             raise RequestError(
                 "turbo",
@@ -175,7 +180,7 @@ def load_parts(
     Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
     """
     report(Loading("find", f"Looking for {model}", 0.0))
-    folder = resolve_model(model)
+    folder = resolve_model(model, lambda done, total: report(fetching(model, done, total)))
     report(Loading("verify", f"Checking {folder.name}", 0.05))
     _check_vae(folder)
     check_layout(folder)
@@ -197,6 +202,12 @@ def load_parts(
     report(Loading("plan", plan.sentence, 0.1))
     parts = _read_parts(model, folder, plan, (manifest, defaults), report)
     return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
+
+
+def fetching(model: str, done: int, total: int) -> Loading:
+    """A download's event: `done` of `total` bytes have come."""
+    message = f"Fetching {model}: {done / 1e9:.2f} of {total / 1e9:.2f} GB"
+    return Loading("fetch", message, done / max(1, total), done, total)
 
 
 def _with_lora(parts: Parts, path: Path) -> Parts:
@@ -253,6 +264,7 @@ def _read_parts(
         plan=plan,
         card=card,
         classes=class_names(card, transformer.config.num_classes),
+        plans=read_plans(folder),
         turbo=turbo,
     )
 

@@ -7,6 +7,7 @@ to be of the right type and inside its limits. Needs neither torch nor numpy.
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import unicodedata
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latte_core.diffusion.schedulers import SCHEDULERS
+from latte_core.diffusion.step_plan import FULL
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ OPTIONAL_WHOLE = ("seed", "num_inference_steps", "num_frames", "height", "width"
 GUIDANCE_LIMITS = (1.0, 30.0)
 # Latte-1's full clip at the 250 steps of the paper's samples: frames x height x width x steps.
 MAX_WORK = 16 * 512 * 512 * 250
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 DEFAULT_STILLS = {"video": 0, "image": 1, "joint": 4}
 
 
@@ -58,6 +61,9 @@ class GenerationRequest:
     A text model is told a `prompt`, a class model a `class_label` (0, 1, ...), an unconditional
     model neither. `image_class_labels` are the stills' own classes, one each, `image_prompts` their
     own prompts, "" being the clip's; without them they have the clip's.
+
+    `plan` names a step plan of the model, which saves work where the result changes least; "full"
+    leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps.
     `turbo` takes the model's few-step transformer, which has guidance built in.
     Raises RequestError, which names the field, for any value outside its limits.
     """
@@ -76,6 +82,7 @@ class GenerationRequest:
     class_label: int | None = None
     image_class_labels: tuple[int, ...] = ()
     image_prompts: tuple[str, ...] = ()
+    plan: str | None = None
     turbo: bool = False
 
     def __post_init__(self) -> None:
@@ -96,6 +103,8 @@ class GenerationRequest:
             checked["guidance_scale"] = _guidance(self.guidance_scale)
         if self.scheduler is not None:
             checked["scheduler"] = _choice("scheduler", self.scheduler, tuple(SCHEDULERS))
+        if self.plan is not None:
+            checked["plan"] = _name("plan", self.plan)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_together()
@@ -118,6 +127,7 @@ class GenerationRequest:
             height=self.height or defaults.height,
             width=self.width or defaults.width,
             scheduler=self.scheduler or defaults.scheduler,
+            plan=self.plan or FULL,
         )
         lengths = clip_lengths or (1, defaults.num_frames)
         if filled.num_frames not in lengths:
@@ -309,6 +319,17 @@ def _text(field: str, value: Any) -> str:
     if len(text) > MAX_PROMPT_CHARS:
         raise RequestError(field, too_long.format(count=len(text)))
     return text
+
+
+def _name(field: str, value: Any) -> str:
+    """A name as this project gives them: small letters, digits, hyphens."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise RequestError(
+            field,
+            f"{field} is {_shown(value)}, but must be a name of 1 to 40 small letters, digits, "
+            "dots and hyphens.",
+        )
+    return value
 
 
 def _choice(field: str, value: Any, options: tuple[str, ...]) -> str:

@@ -190,6 +190,23 @@ def test_joint_run_sharpens_clip_and_stills_in_lock_step(visit, url):
     page.locator(".ls-stills img").first.wait_for(state="visible")
 
 
+def test_stills_can_have_prompts_of_their_own_that_come_back_from_the_history(visit, url, engine):
+    page = visit(url)
+    own = page.get_by_label("Own prompts of the stills", exact=True)
+    assert own.is_hidden()  # a video has no stills
+    page.get_by_label("Joint", exact=True).check()
+    own.fill("a red cat\n\nthe sea")
+    start_run(page, steps=2)
+    wait_for_stage(page, "state", "finished")
+    assert engine.requests[-1].image_prompts == ("a red cat", "", "the sea", "")
+    own.fill("")
+    page.locator(".lh-load").first.click()
+    page.wait_for_function(
+        "own => document.querySelector('#image-prompts textarea').value.trim() === own",
+        arg="a red cat\n\nthe sea",
+    )
+
+
 def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
     page = visit(url)
     page.wait_for_selector(".ls-stage[data-painted]")
@@ -305,6 +322,10 @@ def test_class_model_offers_its_classes_and_no_prompt(visit, serve_fake):
     assert page.locator("#prompt").is_hidden() and page.locator(".chip").first.is_hidden()
     page.get_by_label("Class", exact=True).click()
     page.get_by_role("option", name="juggling").click()
+    page.get_by_label("Joint", exact=True).check()
+    assert page.locator("#image-prompts").is_hidden()
+    page.get_by_label("Own classes of the stills", exact=True).fill("0\nJuggling")
     page.get_by_role("button", name="Generate").click()
     wait_for_stage(page, "state", "finished")
     assert (engine.requests[-1].class_label, engine.requests[-1].prompt) == (1, "")
+    assert engine.requests[-1].image_class_labels == (0, 1, 1, 1)

@@ -17,6 +17,8 @@ FIELDS = {
     "negative_prompt": None,
     "mode": "video",
     "num_images": 4,
+    "image_prompts": "",
+    "image_class_labels": None,
     "class_label": None,
     "seed": None,
     "num_inference_steps": 3,
@@ -119,6 +121,29 @@ def test_model_without_a_prompt_gets_only_what_it_reads(
     asked = engine.requests[-1]
     assert (asked.prompt, asked.class_label) == ("", class_label)
     assert asked.guidance_scale == guidance
+
+
+def test_lines_become_own_prompts_of_the_stills(handlers, engine):
+    for text, count, own in (
+        ("a dog\n\n a cow ", 4, ("a dog", "", "a cow", "")),
+        ("\n\n", 3, ()),
+        ("a dog\n", 1, ("a dog",)),
+    ):
+        play(handlers, mode="joint", num_images=count, image_prompts=text)
+        assert engine.requests[-1].image_prompts == own
+    play(handlers, mode="video", image_prompts="a dog")
+    assert engine.requests[-1].image_prompts == ()
+    (state,) = play(handlers, mode="joint", num_images=1, image_prompts="a dog\na cow")
+    assert "2 prompts for 1 stills" in state["text"]
+
+
+def test_lines_become_own_classes_of_the_stills_by_name_or_number(handlers, engine):
+    engine.info.conditioning, engine.info.classes = "class", ("cat", "dog", "bee")
+    asked = {"class_label": 1, "mode": "joint", "num_images": 3, "image_prompts": "no text here"}
+    play(handlers, **asked, image_class_labels="Bee\n\n0")
+    assert engine.requests[-1].image_class_labels == (2, 1, 0)
+    (state,) = play(handlers, **asked, image_class_labels="beetle")
+    assert state["state"] == "failed" and "bee (2)" in state["text"]
 
 
 def test_mistakes_of_the_page_are_told_in_its_language(handlers, tmp_path):

@@ -98,3 +98,10 @@ def test_story_says_what_memory_the_run_took(story):
     story.saving({"before": 0.5, "peak": 0.756, "after": 0.51})
     detail = story.finished(Files("v.mp4", (), (), ""), 3).detail
     assert detail == "memory 0.50 GiB before, 0.76 GiB at most, 0.51 GiB after"
+
+
+def test_story_of_a_run_that_waits_for_a_download_moves_the_bar_by_bytes():
+    story = Story(load_texts(), GenerationRequest("a cat"))
+    state = story.loading(Loading("fetch", "", 0.25, 2_000_000_000, 8_000_000_000))
+    assert state.text == "Fetching the model: 2.00 of 8.00 GB (25 %)" and state.progress == 0.25
+    assert story.loading(Loading("verify", "Checking", 0.05)).progress is None

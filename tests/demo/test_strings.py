@@ -10,7 +10,7 @@ from demo.strings import FOLDER, languages, load_texts
 
 # Keys whose last word comes from a table in the code.
 BUILT = (
-    *("settings.mode.", "stage.", "keys.", "part.", "loading."),
+    *("settings.mode.", "settings.own.", "stage.", "keys.", "part.", "loading."),
     *("recipe.", "history.", "compare.", "sheet.", "inside.", "api."),
 )
 SOURCES = [path.read_text() for path in Path(demo.__file__).parent.rglob("*.py")]

@@ -54,19 +54,19 @@ def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
 
 @pytest.mark.parametrize(
     ("conditioning", "shown"),
-    [("text", None), ("class", (0, 1, 0, 0)), ("none", (0, 0, 1, 0))],
+    [("text", None), ("class", (0, 1, 0, 0, 0, 1)), ("none", (0, 0, 1, 0, 0, 0))],
 )
 def test_page_asks_for_what_the_model_reads(conditioning, shown):
     names = ("cat", "12")
     info = SimpleNamespace(**{**vars(INFO), "conditioning": conditioning, "classes": names})
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
-    fields = told[6:10]  # prompt, class, the line in their place, negative prompt
+    fields = told[6:12]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
-        assert fields == [gr.skip()] * 4
+        assert fields == [gr.skip()] * 6
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
-    assert all(chip["visible"] == (conditioning == "text") for chip in told[10:])
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[12:])
 
 
 def test_page_exists_in_every_language(tmp_path):
@@ -92,3 +92,10 @@ def test_page_updates_the_same_widgets_in_every_state_of_the_model():
     for update, state in zip(updates, ("loading", "failed", "ready"), strict=True):
         assert f'data-state="{state}"' in update[0]
     assert "reading (40 %)" in updates[0][0] and "No." in updates[1][0]
+
+
+@pytest.mark.parametrize(("language", "unit"), [("en", "GB"), ("ru", "ГБ"), ("zh", "GB")])
+def test_page_shows_the_bytes_of_a_download(language, unit):
+    fetch = Loading("fetch", "", 0.05, 1_204_000_000, 23_600_000_000)
+    line = show_model(Readiness(fetch), load_texts(language), Start())[0]
+    assert "1.20" in line and f"23.60 {unit}" in line and "5" in line

@@ -103,6 +103,12 @@ def test_sizes_are_multiples_of_sixteen_and_the_neighbours_are_named(field):
     assert "96 or 112" in message
 
 
+@pytest.mark.parametrize("value", ["", "Full", "a b", "x" * 41, "../plans", "-a", 5, ["full"]])
+def test_plans_are_names(value):
+    assert "small letters" in refused(plan=value)
+    assert GenerationRequest("a cow", plan="budget-50").plan == "budget-50"
+
+
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize(
     "value",
@@ -185,7 +191,10 @@ def test_resolve_fills_everything_and_draws_a_seed():
 
 def test_resolve_keeps_what_was_given():
     given = GenerationRequest("a cow", "rain", "joint", 2, 0, 7, 1.0, 8, 64, 96, "unipc")
-    assert given.resolve(DEFAULTS, range(1, 17)) == given
+    expected = dataclasses.replace(given, plan="full")
+    assert given.resolve(DEFAULTS, range(1, 17)) == expected
+    chosen = dataclasses.replace(given, plan="interval")
+    assert chosen.resolve(DEFAULTS, range(1, 17)) == chosen
 
 
 @pytest.mark.parametrize("mode,stills", [("video", 0), ("image", 1), ("joint", 4)])

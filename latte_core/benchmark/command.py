@@ -1,0 +1,170 @@
+"""`python -m latte_core bench`: the engine and stock diffusers in turns, on the same weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+SHAPES = ("world", "latte-1")
+LATTE_1_STEPS = 50  # of the stock pipeline and of Latte-1's samples
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add = parser.add_argument
+    add("--shape", choices=SHAPES, default="world", help="the bundled model, or Latte-1's shape")
+    add("--model", type=Path, default=ASSETS / "latte-world", help="model folder of shape world")
+    add("--probe", type=Path, default=ASSETS / "world" / "probe.safetensors")
+    add("--plans", default="full", help="step plans to run, such as full,half (default: full)")
+    add("--steps", type=int, help="denoising steps (default: the model's own)")
+    add("--stock-steps", type=int, help="denoising steps of stock, if others")
+    add("--size", type=int, help="height and width in pixels (default: the model's own)")
+    add("--repeats", type=int, default=5, help="rounds that are clocked (default: 5)")
+    add("--prompts", type=int, default=16, help="held-out prompts to judge; 0 for none")
+    add("--seed", type=int, default=2024, help="which prompts and noise")
+    add("--device", default="auto", help="auto, cuda or cpu")
+    add("--threads", type=int, help="threads of torch on the CPU")
+    add("--json", type=Path, help="write the figures here too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return _compare(arguments)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is to be made: the rounds' cases, and specs to judge clips by, if they can be judged."""
+
+    cases: list[Any]
+    specs: list[Any]
+    warm_up: Any
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Stock and ours in turns."""
+    from latte_core.benchmark.measure import measure
+    from latte_core.benchmark.report import Report, as_json, this_machine, to_text
+    from latte_core.benchmark.shapes import latte_1, open_folder
+    from latte_core.benchmark.subjects import Ours, Stock
+
+    world = arguments.shape == "world"
+    _say("loading")
+    bench = open_folder(arguments.model, arguments.device) if world else latte_1(arguments.device)
+    stock, *ours = _settings(arguments, bench.pipeline.parts.defaults)
+    subjects: list[Any] = [
+        Stock(bench.stock, stock, bench.embeds),
+        *(Ours(bench.pipeline, setting) for setting in ours),
+    ]
+    asked = _asked(arguments, bench)
+    rounds = asked.cases[: arguments.repeats]
+    rows = measure(subjects, rounds, asked.warm_up, bench.device, _say)
+    quality = _judge(arguments, rows, asked) if bench.trained else {}
+    _say("")
+    report = Report(arguments.shape, tuple(rows), quality, bench.notes, this_machine(bench.device))
+    sys.stdout.write(to_text(report) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, defaults: Any) -> list[Any]:
+    """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours."""
+    from latte_core.benchmark.subjects import Setting
+
+    steps = arguments.steps or defaults.num_inference_steps
+    size = arguments.size
+    plans = [name for name in arguments.plans.split(",") if name and name != "full"]
+
+    def setting(name: str, steps: int, plan: str | None = None) -> Setting:
+        return Setting(
+            name,
+            steps,
+            defaults.guidance_scale,
+            "ddim",
+            defaults.num_frames,
+            size or defaults.height,
+            size or defaults.width,
+            plan,
+        )
+
+    stock_steps = arguments.stock_steps or steps
+    return [
+        setting(f"stock, {stock_steps} steps", stock_steps),
+        setting(f"ours, {steps} steps", steps),
+        *(setting(f"ours, {steps} steps, plan {plan}", steps, plan) for plan in plans),
+    ]
+
+
+def _asked(arguments: argparse.Namespace, bench: Any) -> _Asked:
+    """Held-out prompts of the world, or sentences for random weights."""
+    from latte_core.benchmark.measure import Case
+    from latte_core.benchmark.shapes import SENTENCES
+
+    if not bench.trained:
+        count = len(SENTENCES)
+        cases = [
+            Case(SENTENCES[i % (count - 1)], arguments.seed + i) for i in range(arguments.repeats)
+        ]
+        return _Asked(cases, [], Case(SENTENCES[-1], arguments.seed))
+    from latte_core.evaluation.probe import load_probe
+    from latte_core.evaluation.prompt_following import held_out_prompts
+
+    count = max(arguments.prompts, arguments.repeats)
+    world = load_probe(arguments.probe).world
+    *prompts, last = held_out_prompts(world, count + 1, arguments.seed)
+    cases = [Case(one.prompt, one.seed) for one in prompts]
+    return _Asked(cases, [one.spec for one in prompts], Case(last.prompt, last.seed))
+
+
+def _judge(arguments: argparse.Namespace, rows: Sequence[Any], asked: _Asked) -> dict[str, Any]:
+    """Make the clips that are not made yet, compare plans with the exact clips, ask the probe."""
+    from latte_core.benchmark.report import Quality
+    from latte_core.evaluation.probe import load_probe
+    from latte_core.evaluation.prompt_following import score
+
+    probe = load_probe(arguments.probe)
+    clips = {}
+    for row in rows:
+        name = row.subject.setting.name
+        clips[name] = [one.frames for one in row.runs]
+        for case in asked.cases[len(row.runs) : arguments.prompts]:
+            _say(f"clip {len(clips[name]) + 1} of {arguments.prompts}: {name}")
+            clips[name].append(row.subject.generate(case.prompt, case.seed).frames)
+    _, exact, *plans = rows
+    exact_clips = clips[exact.subject.setting.name]
+    quality = {}
+    for row in rows:
+        name, made = row.subject.setting.name, clips[row.subject.setting.name]
+        followed = None
+        if arguments.prompts:
+            followed = score(probe, made, asked.specs[: len(made)], name).right["all"]
+        near = _mean_nearness(made, exact_clips) if row in plans else None
+        if near is not None or followed is not None:
+            quality[name] = Quality(near, followed, len(made))
+    return quality
+
+
+def _mean_nearness(made: Sequence[Any], exact: Sequence[Any]) -> Any:
+    """PSNR over the pixels of all clips; SSIM and GMSD as means."""
+    import numpy as np
+
+    from latte_core.benchmark.fidelity import nearness
+
+    return nearness(np.concatenate(made), np.concatenate(exact))
+
+
+def _say(what: str) -> None:
+    """One line on stderr that is written over."""
+    sys.stderr.write(f"\r{what:<70}" + ("" if what else "\r"))
+    sys.stderr.flush()

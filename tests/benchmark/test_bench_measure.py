@@ -1,0 +1,100 @@
+"""Rounds in turns, counts that are exact, and a command that says only what it knows."""
+
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from tiny_folder import FRAMES, SIZE
+from torch import nn
+
+from latte_core.benchmark.measure import Case, count, cpu_ratio, measure, ratio
+from latte_core.benchmark.report import Report, as_json, to_text
+from latte_core.benchmark.shapes import open_folder
+from latte_core.benchmark.subjects import Counter, Ours, Run, Setting, Stock
+from latte_core.cli import main
+
+
+class Fake:
+    """Takes the seconds that it is told to, and makes one product of matrices."""
+
+    network = "Linear"
+
+    def __init__(self, name, seconds, log):
+        self.setting = Setting(name, 2, 4.0, "ddim", 1, 8, 8)
+        self.seconds, self.log = iter(seconds), log
+        self.layer = nn.Linear(8, 16, bias=False)
+
+    def generate(self, prompt, seed):
+        self.log.append((self.setting.name, prompt, seed))
+        wall = next(self.seconds)
+        stages = {"text": 0.1, "denoise": wall - 0.3, "decode": 0.2, "all": wall}
+        clip = np.zeros((1, 8, 8, 3), np.uint8)
+        return Run(stages, 2 * wall, clip, np.ones((1, 4, 1, 1, 1), np.float32))
+
+    def direct(self, prompt, seed):
+        self.layer(torch.ones(3, 8))
+        self.held = torch.ones(16 * 2**20)  # 64 MiB
+
+    @contextmanager
+    def counting(self):
+        yield Counter(evaluations=2)
+
+
+def test_subjects_take_turns_and_ratios_pair_the_rounds():
+    log = []
+    slow, fast = Fake("slow", [4.0, 40.0, 4.0], log), Fake("fast", [2.0, 20.0, 1.0], log)
+    cases = [Case(f"prompt {n}", n) for n in range(3)]
+    rows = measure([slow, fast], cases, Case("warm", 9), "cpu", lambda text: None)
+    assert [entry[0] for entry in log] == ["slow", "fast", "fast", "slow", "slow", "fast"]
+    assert [row.median_s("all") for row in rows] == [4.0, 2.0]
+    assert ratio(*rows, "all") == cpu_ratio(*rows) == 2.0  # of 2, 2 and 4; the busy round counts
+    assert rows[0].range_s("all") == (4.0, 40.0)
+    data = as_json(Report("world", tuple(rows), {}, (), {}))
+    assert data["rows"][1]["ratio"]["all"] == 2.0
+    assert "| fast | all | 2 (1-20) | 2.00 |" in to_text(Report("world", tuple(rows), {}, (), {}))
+
+
+def test_counts_are_exact():
+    counts = count(Fake("one", [], []), Case("a", 1), "cpu")
+    assert counts.flops == {"text": 0, "denoise": 2 * 3 * 8 * 16, "decode": 0, "all": 768}
+    assert 63 * 2**20 < counts.peak_bytes < 80 * 2**20
+
+
+def test_both_pipelines_are_counted_alike(tiny_folder):
+    bench = open_folder(tiny_folder, "cpu")
+    setting = Setting("x", 3, 4.0, "ddim", FRAMES, SIZE, SIZE)
+    ours = Ours(bench.pipeline, setting)
+    case = Case("a red rocket flies", 1)
+    theirs, made = (count(one, case, "cpu") for one in (Stock(bench.stock, setting, None), ours))
+    ours.engine.close()
+    assert theirs.evaluations == made.evaluations == 6  # three steps with guidance
+    assert theirs.flops["decode"] == pytest.approx(made.flops["decode"], rel=0.01)
+    # The same network, less what stock computes for nothing: prompts once per frame.
+    assert 0.9 * theirs.flops["denoise"] < made.flops["denoise"] < theirs.flops["denoise"]
+    assert 0 < made.flops["text"] < theirs.flops["text"] / 3  # two prompts of 120 tokens there
+
+
+def test_command_prints_tables_and_writes_json(capsys, tmp_path, tiny_folder):
+    out = tmp_path / "bench.json"
+    options = [
+        "--model",
+        str(tiny_folder),
+        "--steps",
+        "1",
+        "--repeats",
+        "1",
+        "--prompts",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    assert main(["bench", *options, "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "| ours, 1 steps | denoise |" in printed and "prompts followed" in printed
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["name"] for row in rows] == ["stock, 1 steps", "ours, 1 steps"]
+    assert rows[1]["latents_apart"] < 1e-5
+    assert rows[0]["evaluations"] == rows[1]["evaluations"] == 2
+    assert 0 <= rows[1]["followed"] <= 1 and rows[1]["prompts"] == 2
