@@ -156,6 +156,11 @@ def _value(name: str, text: str) -> Any:
         return {"0": False, "1": True}.get(text, text)
     if name in LISTS:
         return [_value("", part) for part in text.split(LISTS[name])]
+    return number_of(text)
+
+
+def number_of(text: str) -> int | float | str:
+    """The number that a text spells, else the text, to be refused by the request."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from demo.executors import Executor, Run
+from demo.recipes import number_of
 from latte_core import Cancelled, EngineBusyError, Finished, GenerationRequest, LatteError, Step
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def parse_axis(name: str, text: str) -> Axis:
         return NO_AXIS
     if name not in AXES:
         raise LatteError(f"An axis is one of {', '.join(AXES)}, not {str(name)[:40]!r}.")
-    values = tuple(_value(part.strip()) for part in str(text or "").split(",") if part.strip())
+    values = tuple(number_of(part.strip()) for part in str(text or "").split(",") if part.strip())
     if not 1 <= len(values) <= MAX_VALUES:
         raise LatteError(
             f"{name} has {len(values)} values, but a sheet takes 1 to {MAX_VALUES} along an axis: "
@@ -156,16 +157,6 @@ def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _change(axis: Axis, value: int | float | str) -> dict[str, Any]:
     return {AXES[axis.name]: value}
-
-
-def _value(text: str) -> int | float | str:
-    """A number where one is spelled, else the text; the request checks it."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _to_cell(row: int, column: int) -> Callable[[Generation], Cell]:

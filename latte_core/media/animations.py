@@ -32,24 +32,16 @@ def write_webp(
 
     Returns the path. Raises MediaError, leaving nothing behind, as `write_clip` does.
     """
-    path = Path(path)
     check_frames(frames, fps)
-    xmp = make_xmp(dump_recipe(recipe))
-    first, *rest = _images(frames)
-    with landing(path, ".webp") as partial:
-        first.save(
-            partial,
-            format="WEBP",
-            save_all=True,
-            append_images=rest,
-            duration=round(1000 / fps),
-            loop=0,
-            quality=WEBP_QUALITY,
-            method=4,
-            xmp=xmp,
-        )
+    options = {
+        "quality": WEBP_QUALITY,
+        "method": 4,
+        "xmp": make_xmp(dump_recipe(recipe)),
+    }
+    with landing(Path(path), ".webp") as partial:
+        _animate(_images(frames), partial, "WEBP", fps, options)
         _verify(partial, "WEBP", frames, recipe)
-    return path
+    return Path(path)
 
 
 def write_gif(
@@ -60,23 +52,14 @@ def write_gif(
     All frames share one palette of 256 colours, which spares flicker and time. Returns the path;
     raises MediaError, leaving nothing behind, as `write_clip` does.
     """
-    path = Path(path)
     check_frames(frames, fps)
-    text = dump_recipe(recipe)
+    options = {"comment": dump_recipe(recipe).encode("ascii")}
     palette = _palette(frames)
-    first, *rest = [image.quantize(palette=palette) for image in _images(frames)]
-    with landing(path, ".gif") as partial:
-        first.save(
-            partial,
-            format="GIF",
-            save_all=True,
-            append_images=rest,
-            duration=round(1000 / fps),
-            loop=0,
-            comment=text.encode("ascii"),
-        )
+    images = [image.quantize(palette=palette) for image in _images(frames)]
+    with landing(Path(path), ".gif") as partial:
+        _animate(images, partial, "GIF", fps, options)
         _verify(partial, "GIF", frames, recipe)
-    return path
+    return Path(path)
 
 
 def write_frames(frames: NDArray[np.uint8], path: Path | str, recipe: dict[str, Any]) -> Path:
@@ -109,6 +92,20 @@ def _images(frames: NDArray[np.uint8]) -> list[Image]:
     from PIL import Image
 
     return [Image.fromarray(frame) for frame in frames]
+
+
+def _animate(images: list[Image], path: Path, kind: str, fps: int, options: dict[str, Any]) -> None:
+    """Write pictures as one endless animation."""
+    first, *rest = images
+    first.save(
+        path,
+        format=kind,
+        save_all=True,
+        append_images=rest,
+        duration=round(1000 / fps),
+        loop=0,
+        **options,
+    )
 
 
 def _palette(frames: NDArray[np.uint8]) -> Image:

@@ -1,26 +1,18 @@
 """The stock pipeline of the bench is the stock pipeline, on the engine's own tensors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_folder import FRAMES, SIZE
+from tiny_models import T2V
 
 from latte_core.benchmark.shapes import SENTENCES, open_folder, random_bench
 from latte_core.benchmark.stock import timed_call
 from latte_core.benchmark.subjects import Ours, Setting, Stock
 from latte_core.components.vae import VaeConfig
-from latte_core.model import ModelConfig
 
-SMALL = ModelConfig(
-    hidden_size=48,
-    depth=4,
-    num_heads=4,
-    sample_size=8,
-    num_frames=8,
-    conditioning="text",
-    injection="adaln_single",
-    images="length_one",
-    caption_channels=32,
-)
+SMALL = replace(T2V, num_frames=8, images="length_one", caption_channels=32)
 SMALL_VAE = VaeConfig((8, 8, 16, 16), 1, 4, 0.18215, 64, 4)
 SMALL_T5 = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_layers": 2, "num_heads": 4}
 

@@ -7,11 +7,12 @@ tested where they belong: attention back ends (1, 2), the VAE's folder (7), sche
 import pytest
 import torch
 from original_files import Size, class_shapes, fill
+from tiny_models import T2V
 from torch import Tensor, nn
 
 from latte_core.checkpoints import from_state_dict
 from latte_core.errors import CheckpointError
-from latte_core.model import Latte, ModelConfig
+from latte_core.model import Latte
 
 SMALL = Size(blocks=2)
 HEADS = {"num_heads": 4}
@@ -113,16 +114,7 @@ def test_10_latents_need_not_be_square() -> None:
 @pytest.mark.parametrize("checkpointing", [True, False])
 def test_13_joint_training_keeps_the_table_of_time(checkpointing: bool) -> None:
     """The original forgets it for text with images unless activations are recomputed."""
-    config = ModelConfig(
-        hidden_size=48,
-        depth=4,
-        num_heads=4,
-        sample_size=8,
-        num_frames=4,
-        conditioning="text",
-        injection="adaln_single",
-        caption_channels=20,
-    )
+    config = T2V
     torch.manual_seed(0)
     model = Latte(config).train()
     for parameter in model.parameters():

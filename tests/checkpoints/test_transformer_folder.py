@@ -6,21 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
+from tiny_models import T2V
 
 from latte_core.checkpoints import load_transformer, save_transformer
 from latte_core.errors import CheckpointError
 from latte_core.model import Latte, ModelConfig, preset
 
-T2V = ModelConfig(
-    hidden_size=48,
-    depth=4,
-    num_heads=4,
-    sample_size=8,
-    num_frames=4,
-    conditioning="text",
-    injection="adaln_single",
-    caption_channels=20,
-)
 FP32 = torch.float32
 
 

@@ -10,15 +10,6 @@ from latte_core.diffusion.schedulers import SCHEDULERS
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    folder = write_tiny_folder(
-        tmp_path_factory.mktemp("learned"), scheduler={"variance_type": "learned_range"}
-    )
-    with Engine.load(folder) as loaded:
-        yield loaded
-
-
-@pytest.fixture(scope="module")
 def velocity(tmp_path_factory):
     fields = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
     folder = write_tiny_folder(tmp_path_factory.mktemp("velocity"), scheduler=fields)

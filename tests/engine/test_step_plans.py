@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_class_folder import write_tiny_class_folder
-from tiny_folder import write_tiny_folder
 from tiny_requests import ask, same
 
 from latte_core import Engine, GenerationRequest, Inspection, RequestError
@@ -22,15 +21,6 @@ from latte_core.diffusion.schedulers import (
 from latte_core.diffusion.step_plan import BUILT_IN, PlannedStep, StepPlan, full, tabulate
 
 STEPS = 12
-
-
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    folder = write_tiny_folder(
-        tmp_path_factory.mktemp("learned"), scheduler={"variance_type": "learned_range"}
-    )
-    with Engine.load(folder) as loaded:
-        yield loaded
 
 
 @pytest.fixture

@@ -5,22 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
+from tiny_models import T2V
 from torch import Tensor
 
 from latte_core.checkpoints import to_diffusers_state
 from latte_core.model import Latte, ModelConfig
 
-CONFIG = ModelConfig(
-    hidden_size=48,
-    depth=4,
-    num_heads=4,
-    sample_size=8,
-    num_frames=4,
-    conditioning="text",
-    injection="adaln_single",
-    images="length_one",
-    caption_channels=20,
-)
+CONFIG = replace(T2V, images="length_one")
 
 
 def random_weights(model: torch.nn.Module, seed: int = 0) -> None:
