@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import gradio as gr
 
-from demo.handlers import from_page
-from demo.regions.compare import Compare
+from demo.regions.compare import FIRST_VALUES, Compare
 from demo.regions.studio import QUIET, UNCHECKED, Studio
 from demo.stage import make_strip
 from demo.sweeping import Sheet, Sweeping
-from demo.sweeps import Cell, Progress, SweepPlan, parse_axis
+from demo.sweeps import MAX_VALUES, Cell, Progress, SweepPlan, parse_axis
 from demo.wiring import Widgets
-from latte_core import GenerationRequest, LatteError
+from latte_core import LatteError
+
+if TYPE_CHECKING:
+    from latte_core import EngineInfo
 
 TILE_SIDE = 96  # pixels of a cell while the sheet is being made
 
@@ -78,7 +80,7 @@ def make_sheet(
     try:
         x = parse_axis(axes["x"], axes["x_values"])
         y = parse_axis(axes["y"], axes["y_values"])
-        plan = sweeping.plan(GenerationRequest(**from_page(asked, studio.handlers.model())), x, y)
+        plan = sweeping.plan(studio.handlers.asked_for(asked), x, y)
     except LatteError as error:
         yield json.dumps({"state": "failed", "text": str(error)})
         return
@@ -106,9 +108,24 @@ def wire_compare(studio: Studio, widgets: Widgets, compare: Compare) -> None:
         chosen = {name: values[field] for name, field in axes.items()}
         yield from make_sheet(studio, asked, chosen, page.session_hash or "")
 
+    def suggest(name: Any) -> Any:
+        values = suggest_values(name, studio.handlers.model())
+        return values or gr.skip()
+
+    for name, box in ((compare.x, compare.x_values), (compare.y, compare.y_values)):
+        name.input(suggest, name, box, **UNCHECKED, **QUIET)
     inputs = {*fields.values(), *axes.values()}
     compare.make.click(make, inputs, compare.sheet, **UNCHECKED, **QUIET)
     compare.stop.click(studio.handlers.stop, **QUIET)
+
+
+def suggest_values(name: Any, info: EngineInfo | None) -> str:
+    """Values to begin with along an axis, as its field has them."""
+    if name == "sampler" and info:
+        return ", ".join(info.schedulers[:4])
+    if name == "plan" and info:
+        return ", ".join([*info.plan_shares()][:MAX_VALUES])
+    return FIRST_VALUES.get(str(name), "")
 
 
 def _url(path: str) -> str:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.25
 ETA_STEP_S = 5  # a waiting visitor is not told every second
 MAX_SEED = 2**32 - 1
+ALL = 100  # percent of the work
 NO_FILES = Files("", (), (), "")  # for clients, which get the files themselves
 ApiResult = tuple[str | None, list[str], dict[str, Any]]
 # How a finished run is kept, and a state with what was kept.
@@ -72,7 +73,7 @@ class Handlers:
         finished run goes into the history of `visitor`.
         """
         try:
-            run = self._submit(GenerationRequest(**from_page(asked, self.model())), owner)
+            run = self._submit(self.asked_for(asked), owner)
         except LatteError as error:
             yield failure(self._say(error)).to_json()
             return
@@ -103,6 +104,37 @@ class Handlers:
                 saved, generation = done
                 clip = str(saved.clip) if saved.clip else None
                 yield clip, [str(path) for path in saved.stills], generation.recipe
+
+    def asked_for(self, asked: dict[str, Any]) -> GenerationRequest:
+        """The request that stands in the page's fields; the budget there chooses the step plan.
+
+        Raises LatteError.
+        """
+        info = self.model()
+        values = from_page(asked, info)
+        budget = values.pop("plan")
+        request = GenerationRequest(**values)
+        if isinstance(budget, bool) or not isinstance(budget, int | float):
+            raise RequestError(
+                "plan", f"budget must be a number from 0 to 100, not {budget!r:.40}."
+            )
+        if info is None or budget == ALL:
+            return request
+        steps = request.num_inference_steps
+        return replace(request, plan=info.nearest_plan(budget / ALL, request.scheduler, steps))
+
+    def say_budget(self, budget: Any, steps: Any, scheduler: Any) -> tuple[str, float]:
+        """The plan that a budget in percent chooses, and its share of the work; "" for all."""
+        info = self.model()
+        try:
+            request = GenerationRequest(num_inference_steps=steps, scheduler=scheduler or None)
+            if info is None or budget == ALL:
+                return "", 1.0
+            name = info.nearest_plan(budget / ALL, request.scheduler, request.num_inference_steps)
+            shares = info.plan_shares(request.scheduler, request.num_inference_steps)
+        except (LatteError, TypeError):  # said when a film is asked for
+            return "", 1.0
+        return name, shares[name]
 
     def stop(self, page: gr.Request) -> None:
         """The Stop button, and the closed tab: cancel what this page started."""

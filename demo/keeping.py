@@ -115,10 +115,11 @@ class Keeper:
         return self._handlers.history.get(sent(event, "key"), owner_of(page))
 
     def _fill(self, recipe: dict[str, Any]) -> list[Any]:
-        return [
-            gr.skip() if value is None else value
-            for value in field_values(recipe, self._names).values()
-        ]
+        info, shares = self._handlers.model(), {}
+        if info is not None:
+            shares = info.plan_shares(recipe.get("scheduler"), recipe.get("num_inference_steps"))
+        values = field_values(recipe, self._names, shares)
+        return [gr.skip() if value is None else value for value in values.values()]
 
     def _nothing(self, said: str = "") -> list[Any]:
         """No change of the fields, and a sentence about why."""

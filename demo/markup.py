@@ -52,6 +52,14 @@ def mode_lines(texts: Texts) -> str:
     )
 
 
+def budget_line(texts: Texts, plan: str, share: float) -> str:
+    """The step plan that a budget chose; nothing for the full one."""
+    if not plan or plan == "full":
+        return ""
+    said = texts("settings.budget.plan", plan=plan, percent=round(100 * share))
+    return f'<p class="ls-lesson ls-budget">{escape(said)}</p>'
+
+
 def key_list(texts: Texts) -> str:
     """The keys that work on the page."""
     keys = {

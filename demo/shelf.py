@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from demo.files import SHEET_COLUMNS, export_names
@@ -44,6 +45,8 @@ def facts_of(entry: Entry, texts: Texts) -> str:
         width=entry.width,
         height=entry.height,
     )
+    if (plan := entry.recipe.get("plan") or "full") != "full":
+        facts += ", " + texts("run.facts.plan", plan=plan)
     if entry.clip is None:
         return facts
     return facts + ", " + texts("run.facts.frames", frames=entry.frames, fps=entry.fps)
@@ -101,6 +104,7 @@ def _compared(entry: Entry, texts: Texts) -> list[tuple[str, str]]:
         "num_inference_steps",
         "guidance_scale",
         "scheduler",
+        "plan",
     )
     rows = [(texts(f"compare.{name}"), str(entry.recipe.get(name, ""))) for name in fields]
     size = texts("run.facts.frames", frames=entry.frames, fps=entry.fps)
@@ -164,8 +168,13 @@ def _read_pictures(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     return frames, np.stack(small) if small else nothing
 
 
-def field_values(recipe: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """What the page's fields `names` hold for these settings."""
+def field_values(
+    recipe: dict[str, Any], names: list[str], shares: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """What the page's fields `names` hold for these settings.
+
+    `shares` has the work of the step plans for them; a plan that is not there is taken for all.
+    """
     values = {name: recipe.get(name) for name in names}
     if "seed" in values:
         values["seed"] = "" if values["seed"] is None else str(values["seed"])
@@ -175,6 +184,8 @@ def field_values(recipe: dict[str, Any], names: list[str]) -> dict[str, Any]:
     for name in ("image_prompts", "image_class_labels"):
         if name in values:
             values[name] = "\n".join(map(str, values[name] or ()))
+    if "plan" in values:
+        values["plan"] = round(100 * (shares or {}).get(str(values["plan"]), 1.0), 1)
     if "num_images" in values:
         values["num_images"] = values["num_images"] or 4
     return values

@@ -6,7 +6,7 @@ import html
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -22,7 +22,22 @@ from demo.sweeps import (
     run_sweep,
     table_of,
 )
-from latte_core import Cancelled, GenerationRequest, LatteError, MediaError
+from latte_core import Cancelled, GenerationRequest, LatteError, MediaError, RequestError
+
+if TYPE_CHECKING:
+    from latte_core import EngineInfo
+
+
+def _check_plan(request: GenerationRequest, info: EngineInfo) -> None:
+    """Raise RequestError, with the names that there are, for a plan that the model lacks."""
+    known = info.plan_shares(request.scheduler, request.num_inference_steps)
+    if request.plan is not None and request.plan not in known:
+        raise RequestError(
+            "plan",
+            f"plan is {request.plan[:40]!r}, but with these settings the model has: "
+            f"{', '.join(known)}.",
+        )
+
 
 SheetResult = tuple[str | None, str | None, str | None, dict[str, Any]]
 
@@ -57,6 +72,7 @@ class Sweeping:
             for row in plan.requests:
                 for request in row:
                     request.check_conditioning(info.conditioning, info.classes)
+                    _check_plan(request, info)
         return plan
 
     def make(self, plan: SweepPlan, owner: str) -> Iterator[Progress | Cell | Sheet]:
@@ -125,6 +141,7 @@ class Sweeping:
             "classes": list(info.classes),
             "modes": list(info.modes),
             "schedulers": list(info.schedulers),
+            "plans": info.plan_shares(),
             "defaults": {name: getattr(defaults, name) for name in names}
             | {"scheduler": defaults.scheduler},
         }

@@ -27,6 +27,7 @@ AXES = {
     "guidance": "guidance_scale",
     "seed": "seed",
     "sampler": "scheduler",
+    "plan": "plan",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.markup import about_model, model_line, model_name
+from demo.markup import about_model, budget_line, model_line, model_name
 from demo.regions.ask import Ask, class_choices, pick_examples
 from demo.regions.controls import Controls, mode_choices, scheduler_choices
 from demo.regions.masthead import Masthead
@@ -49,6 +49,7 @@ class Widgets:
             "seed": controls.seed,
             "num_inference_steps": controls.steps,
             "guidance_scale": controls.guidance,
+            "plan": controls.budget,
             "scheduler": controls.scheduler,
         }
 
@@ -77,8 +78,29 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> list[Any]:
     ask.stop.click(handlers.stop, **QUIET)
     page.unload(handlers.stop)
     controls.dice.click(None, None, controls.seed, js=DICE_JS, **QUIET)
+    follow_budget(studio, widgets)
     widgets.stage.reuse(handlers.keep_seed, None, controls.seed, **QUIET)
     return ran
+
+
+def follow_budget(studio: Studio, widgets: Widgets) -> None:
+    """Under the budget stands the step plan that it chooses with these steps and this sampler."""
+    controls, texts = widgets.controls, studio.texts
+
+    def say(budget: Any, steps: Any, scheduler: Any) -> str:
+        name, share = studio.handlers.say_budget(budget, steps, scheduler)
+        return budget_line(texts, name, share)
+
+    fields: list[Any] = [controls.budget, controls.steps, controls.scheduler]
+    gr.on(
+        [field.change for field in fields],
+        say,
+        fields,
+        controls.budget_said,
+        trigger_mode="always_last",
+        **UNCHECKED,
+        **QUIET,
+    )
 
 
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
@@ -90,6 +112,7 @@ def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
 
     ask, controls = widgets.ask, widgets.controls
     fields = [controls.mode, controls.steps, controls.guidance, controls.scheduler]
+    fields += [controls.budget]
     told = [ask.prompt, ask.class_label, ask.unprompted, controls.negative_prompt]
     told += [controls.image_prompts, controls.image_classes]
     outputs = [widgets.masthead.model, widgets.about, *fields, *told, *ask.chips]
@@ -105,7 +128,7 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         if readiness.failure:
             text = texts("model.failed", message=readiness.failure)
         line = model_line(text, "failed" if readiness.failure else "loading")
-        return [line, *[gr.skip()] * (11 + chips)]
+        return [line, *[gr.skip()] * (12 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
     steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
     examples = pick_examples(texts, info.card.get("examples", ()))
@@ -117,6 +140,7 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         gr.skip() if steps == start.steps else gr.update(value=steps),
         _guidance(info, start),
         gr.update(choices=scheduler_choices(texts, info.schedulers)),
+        gr.update(interactive=True),
         *_told(info, texts),
         *(gr.update(value=text, visible=reads_text) for text in examples),
     ]

@@ -21,6 +21,7 @@ from latte_core import (
     Loading,
     Step,
 )
+from latte_core.engine.plan_book import PlanBook
 
 DEFAULTS = SimpleNamespace(
     num_inference_steps=6,
@@ -31,7 +32,18 @@ DEFAULTS = SimpleNamespace(
     fps=8,
     scheduler="ddim",
 )
-INFO = SimpleNamespace(
+
+
+class FakeInfo(SimpleNamespace):
+    """An `EngineInfo` whose fields a test may change."""
+
+    class_index = EngineInfo.class_index
+    plan_shares = EngineInfo.plan_shares
+    nearest_plan = EngineInfo.nearest_plan
+    plans = EngineInfo.plans
+
+
+INFO = FakeInfo(
     model="fake-world",
     model_hash="0123456789ab",
     device="cpu",
@@ -42,7 +54,7 @@ INFO = SimpleNamespace(
     card={"name": "fake world"},
     conditioning="text",
     classes=(),
-    plans=("full", "interval"),
+    step_plans=PlanBook(),
 )
 
 
@@ -53,14 +65,13 @@ class FakeEngine:
         self.step_s = step_s
         self.hold_at: int | None = None  # before this step a job waits for `go`
         self.go = threading.Event()
-        self.info = SimpleNamespace(**vars(INFO))
-        self.info.class_index = lambda name: EngineInfo.class_index(self.info, name)
+        self.info = FakeInfo(**vars(INFO))
         self.fail = fail
         self.in_model = threading.Lock()
         self.most_at_once = 0
         self.requests: list[GenerationRequest] = []
 
-    def describe(self) -> SimpleNamespace:
+    def describe(self) -> FakeInfo:
         return self.info
 
     def submit(self, request: GenerationRequest) -> FakeJob:

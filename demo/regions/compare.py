@@ -17,7 +17,7 @@ COMPARE_WORDS = (
     *("play", "pause", "side", "wiped", "mp4", "png", "csv"),
 )
 SHEET_WORDS = ("progress", "grid")
-FIRST_VALUES = {"steps": "2, 5, 10, 20", "guidance": "1, 2, 4, 7"}
+FIRST_VALUES = {"steps": "2, 5, 10, 20", "guidance": "1, 2, 4, 7", "seed": "1, 2, 3, 4"}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Controls:
     dice: gr.Button
     steps: gr.Slider
     guidance: gr.Slider
+    budget: gr.Slider
+    budget_said: gr.HTML
     negative_prompt: gr.Textbox
     scheduler: gr.Dropdown
 
@@ -37,6 +39,7 @@ def build_controls(studio: Studio) -> Controls:
     own_prompts, own_classes = (_own(texts, what) for what in ("prompts", "classes"))
     seed, dice = _seed(texts)
     steps, guidance = _amounts(texts, studio.start)
+    budget, budget_said = _budget(texts)
     with gr.Accordion(texts("settings.more"), open=False, elem_id="more"):
         negative = gr.Textbox(
             label=texts("settings.negative"),
@@ -59,6 +62,8 @@ def build_controls(studio: Studio) -> Controls:
         dice,
         steps,
         guidance,
+        budget,
+        budget_said,
         negative,
         scheduler,
     )
@@ -117,6 +122,21 @@ def _seed(texts: Texts) -> tuple[gr.Textbox, gr.Button]:
         )
         dice = gr.Button(texts("settings.dice"), elem_id="dice", min_width=44, scale=0)
     return seed, dice
+
+
+def _budget(texts: Texts) -> tuple[gr.Slider, gr.HTML]:
+    """Which part of the work is done; it can be set once the model says what can be left out."""
+    budget = gr.Slider(
+        25,
+        100,
+        value=100,
+        step=1,
+        label=texts("settings.budget"),
+        info=texts("settings.budget.info"),
+        interactive=False,
+        elem_id="budget",
+    )
+    return budget, gr.HTML("", elem_id="budget-said", apply_default_css=False)
 
 
 def _amounts(texts: Texts, start: Start) -> tuple[gr.Slider, gr.Slider]:

@@ -207,6 +207,24 @@ def test_stills_can_have_prompts_of_their_own_that_come_back_from_the_history(vi
     )
 
 
+def test_budget_names_its_step_plan_and_the_run_uses_it(visit, url, engine):
+    page = visit(url)
+    start_run(page, steps=20)
+    wait_for_stage(page, "state", "finished")
+    assert engine.requests[-1].plan is None and page.locator(".ls-budget").count() == 0
+    page.get_by_label("number input for Budget, %").fill("80")
+    page.get_by_label("number input for Budget, %").blur()
+    page.wait_for_function(
+        "words => document.querySelector('.ls-budget')?.textContent === words",
+        arg="Step plan guidance-cache: 80 % of the work.",
+    )
+    page.get_by_role("button", name="Generate").click()
+    wait_for_stage(page, "state", "running")
+    wait_for_stage(page, "state", "finished")
+    assert engine.requests[-1].plan == "guidance-cache"
+    assert "step plan guidance-cache" in page.locator(".ls-facts").inner_text()
+
+
 def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
     page = visit(url)
     page.wait_for_selector(".ls-stage[data-painted]")

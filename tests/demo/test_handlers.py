@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from types import SimpleNamespace
 
 import gradio as gr
@@ -24,6 +25,7 @@ FIELDS = {
     "num_inference_steps": 3,
     "guidance_scale": 4,
     "scheduler": "",
+    "plan": 100,
 }
 
 
@@ -144,6 +146,24 @@ def test_lines_become_own_classes_of_the_stills_by_name_or_number(handlers, engi
     assert engine.requests[-1].image_class_labels == (2, 1, 0)
     (state,) = play(handlers, **asked, image_class_labels="beetle")
     assert state["state"] == "failed" and "bee (2)" in state["text"]
+
+
+def test_budget_chooses_the_step_plan_with_the_nearest_share(handlers, engine):
+    for budget, plan in (
+        (100, None),
+        (99.5, "full"),
+        (80, "guidance-cache"),
+        (25, "alternate-cache"),
+    ):
+        play(handlers, num_inference_steps=20, plan=budget)
+        assert engine.requests[-1].plan == plan
+    assert handlers.say_budget(80, 20, "") == ("guidance-cache", 0.8)
+    assert handlers.say_budget(100, 20, "") == ("", 1.0)
+    for garbage in ("many", None, [1], -5):
+        assert handlers.say_budget(garbage, 20, "")[1] == 1.0
+        assert handlers.say_budget(50, garbage, "magic") == ("", 1.0)
+        (state,) = play(handlers, plan=garbage)
+        assert state["state"] == "failed" and re.search("budget (must be|is -)", state["text"])
 
 
 def test_mistakes_of_the_page_are_told_in_its_language(handlers, tmp_path):

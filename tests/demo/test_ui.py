@@ -1,9 +1,8 @@
 import inspect
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
-from fake_engine import INFO, FakeEngine, load_fake
+from fake_engine import INFO, FakeEngine, FakeInfo, load_fake
 
 from demo.executors import LocalExecutor, Readiness
 from demo.handlers import Handlers
@@ -58,15 +57,15 @@ def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
 )
 def test_page_asks_for_what_the_model_reads(conditioning, shown):
     names = ("cat", "12")
-    info = SimpleNamespace(**{**vars(INFO), "conditioning": conditioning, "classes": names})
+    info = FakeInfo(**{**vars(INFO), "conditioning": conditioning, "classes": names})
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
-    fields = told[6:12]  # prompt, class, their place's line, negative prompt, the stills' own two
+    fields = told[7:13]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
         assert fields == [gr.skip()] * 6
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
-    assert all(chip["visible"] == (conditioning == "text") for chip in told[12:])
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[13:])
 
 
 def test_page_exists_in_every_language(tmp_path):
