@@ -44,6 +44,7 @@ COMMANDS = {
     "check": Command("latte_core.data.check_command", "say what a data set holds, what is broken"),
     "encode": Command("latte_core.data.encode_command", "cache a data set's latents in shards"),
     "bench": Command("latte_core.benchmark.command", "time the engine against stock diffusers"),
+    "study": Command("latte_core.training.study_command", "measure what a design choice does"),
     "evaluate": Command("latte_core.evaluation.command", "measure how well prompts are followed"),
 }
 

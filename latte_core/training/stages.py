@@ -28,6 +28,7 @@ from latte_core.data.latents import (
     save_clips,
 )
 from latte_core.data.pixels import to_pixels
+from latte_core.data.world import ClipSpec
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.errors import DataError
 from latte_core.model import Latte, zero_init_temporal
@@ -118,15 +119,27 @@ def encode_world(run: Run) -> LatentClips:
     """Render and encode the clips that the denoiser learns from, keep them, and return them."""
     if run.start_from is not None:
         copy_vae(run.start_from, run.folder)
+    r = run.recipe
+    return _encode(run, draw_specs(r.world, r.autoencoder.clips, r.seed + 7), run.folder / CLIPS)
+
+
+def encode_held_out(run: Run, count: int, path: Path) -> LatentClips:
+    """Encode, keep and return clips whose combinations nobody trains on."""
+    rng = np.random.default_rng(run.recipe.seed + 17)
+    specs = [run.recipe.world.draw(rng, held_out=True) for _ in range(count)]
+    return _encode(run, specs, path)
+
+
+def _encode(run: Run, specs: list[ClipSpec], path: Path) -> LatentClips:
+    """Render and encode clips with the run's autoencoder, and keep them at a path."""
     vae = load_vae(run.folder / "vae").to(run.device)
 
     def encode(frames: np.ndarray) -> torch.Tensor:
         return encode_frames(vae, to_pixels(frames).to(run.device)).cpu()
 
     r = run.recipe
-    specs = draw_specs(r.world, r.autoencoder.clips, r.seed + 7)
     clips = encode_clips(Renders(specs, r.size), encode, r.autoencoder.workers)
-    save_clips(clips, run.folder / CLIPS)
+    save_clips(clips, path)
     return clips
 
 
