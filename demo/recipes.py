@@ -33,6 +33,7 @@ OPTIONS = {
     "image_prompts": "--image-prompt",  # once for each still
     "plan": "--plan",
     "turbo": "--turbo",  # a switch
+    "tempo": "--tempo",
 }
 # Short names, so that a link fits into a message.
 SHORT = {
@@ -42,7 +43,7 @@ SHORT = {
     "guidance_scale": "guidance",
     "num_frames": "frames",
 }
-TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler", "plan")
+TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler", "plan", "tempo")
 # Between the values of a list, as text: a prompt may hold commas, but no line breaks.
 LISTS = {"image_class_labels": ",", "image_prompts": "\n"}
 FOREIGN = "This holds no settings of a film: it was not made by Latte Studio. Take another file."

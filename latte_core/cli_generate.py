@@ -41,9 +41,10 @@ OPTIONS = {
     "--height": ("height", "in pixels, a multiple of 16"),
     "--width": ("width", "in pixels, a multiple of 16"),
     "--scheduler": ("scheduler", "sampler, such as ddim, dpm++2m or unipc"),
+    "--tempo": ("tempo", "of a clip longer than trained: stretch one motion, or steady speed"),
     "--plan": ("plan", "step plan, such as full, guidance-cache or budget-50"),
 }
-TEXT_FIELDS = ("negative_prompt", "mode", "scheduler", "plan")
+TEXT_FIELDS = ("negative_prompt", "mode", "scheduler", "plan", "tempo")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

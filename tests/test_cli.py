@@ -70,7 +70,7 @@ def test_generate_writes_stills(capsys, tmp_path, options):
         (["a cow", "--seed", "-1"], "seed is -1"),
         (["a cow", "--guidance", "nan"], "guidance_scale must be a number"),
         (["a cow", "--height", "100"], "multiple of 16: take 96 or 112"),
-        (["a cow", "--frames", "3"], "clips of 1 or 8 frames"),
+        (["a cow", "--frames", "3"], "clips of 1 or 8 to 64 frames"),
         (["a cow", "--scheduler", "magic"], "must be one of: ddim"),
         (["a cow", "--mode", "film"], "must be one of: video"),
         (["a cow", "--memory", "huge"], "auto or one of"),

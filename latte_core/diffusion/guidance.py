@@ -48,6 +48,16 @@ class Conditions:
             mask = None if bool(mask.all()) else mask
         return Conditions(embeds, mask, 1.0, labels)
 
+    def of_clip(self) -> Conditions:
+        """What the clip alone is told: the rows of stills left out."""
+        mask, embeds = self.mask, self.embeds
+        return replace(
+            self,
+            embeds=embeds[:, :1] if embeds is not None and embeds.ndim == 4 else embeds,
+            mask=mask[:, :1] if mask is not None and mask.ndim == 3 else mask,
+            labels=None if self.labels is None else self.labels[:, :1],
+        )
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditions:
         """The same on another device, embeddings in another dtype."""
         return replace(

@@ -27,6 +27,7 @@ from latte_core.diffusion.step_plan import FULL, StepPlan
 from latte_core.engine.events import Step
 from latte_core.engine.parts import Parts
 from latte_core.engine.request import GenerationRequest
+from latte_core.engine.windows import Window, in_windows, plan_windows
 from latte_core.errors import ConfigError, NonFiniteError, RequestError
 
 TIMED_STEPS = 2  # before a time to go is told
@@ -69,12 +70,16 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """The tracks of one request: the clip, if there is one, then the stills; and its steps."""
+    """The tracks of one request: the clip, if there is one, then the stills; and its steps.
+
+    `windows` are the parts of the clip that the network sees at once.
+    """
 
     clip: Track | None
     stills: tuple[Track, ...]
     timesteps: tuple[Tensor, ...]
     step_plan: StepPlan
+    windows: tuple[Window, ...] = (Window(0, 0),)
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -118,7 +123,9 @@ def start(request: GenerationRequest, parts: Parts) -> Sampling:
     step_plan = parts.plans.find(
         request.plan or FULL, request.scheduler, request.num_inference_steps, len(timesteps)
     )
-    return Sampling(clip, tuple(stills), timesteps, step_plan)
+    frames = 0 if clip is None else clip.frames
+    windows = plan_windows(frames, parts.transformer.config, request.tempo)
+    return Sampling(clip, tuple(stills), timesteps, step_plan, windows)
 
 
 def _still_generator(seed: int, index: int) -> torch.Generator:
@@ -147,6 +154,7 @@ class Denoiser:
     def __init__(self, parts: Parts, conditions: Conditions, sampling: Sampling) -> None:
         self._parts = parts
         self._sampling = sampling
+        self._stop_if_asked: Callable[[], None] = lambda: None
         dtype = getattr(torch, parts.plan.transformer_dtype)
         self._outputs = PlannedOutputs(
             sampling.step_plan,
@@ -163,11 +171,12 @@ class Denoiser:
 
     @torch.no_grad()
     def run(self, emit: Callable[[Step], None], check: Callable[[int, int], None]) -> None:
-        """Take every step; `check(done, total)` is called before each and may raise."""
+        """Take every step; `check(done, total)` is called before each window and may raise."""
         total = len(self._sampling.timesteps)
         durations: list[float] = []
         for index, timestep in enumerate(self._sampling.timesteps, start=1):
-            check(index - 1, total)
+            self._stop_if_asked = partial(check, index - 1, total)
+            self._stop_if_asked()
             began = time.perf_counter()
             estimates = self._step(timestep, index)
             pictures = self._pictures(estimates)
@@ -188,7 +197,20 @@ class Denoiser:
         ]
 
     def _evaluate(self, seen: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """Run the network once: latents (1, C, F, h, w) -> outputs (rows, Cout, F, h, w)."""
+        """The network's outputs (rows, Cout, F, h, w) for latents (1, C, F, h, w)."""
+        windows = self._sampling.windows
+        return in_windows(windows, seen, conditions, partial(self._network, timestep))
+
+    def _network(
+        self,
+        timestep: Tensor,
+        seen: Tensor,
+        conditions: Conditions,
+        num_images: int,
+        frame_positions: Tensor | None,
+    ) -> Tensor:
+        """Run the network once."""
+        self._stop_if_asked()
         rows = conditions.halves
         output: Tensor = self._parts.transformer(
             seen.expand(rows, -1, -1, -1, -1),
@@ -196,7 +218,8 @@ class Denoiser:
             prompt_embeds=conditions.embeds,
             prompt_attention_mask=conditions.mask,
             class_labels=conditions.labels,
-            num_images=len(self._sampling.stills),
+            num_images=num_images,
+            frame_positions=frame_positions,
         )
         return output
 

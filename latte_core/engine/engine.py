@@ -21,6 +21,7 @@ from latte_core.engine.memory import make_policy, recover
 from latte_core.engine.parts import load_parts
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.request import GenerationRequest
+from latte_core.engine.windows import possible_tempos, with_tempo
 from latte_core.engine.worker import Job, Worker
 from latte_core.errors import LatteError
 
@@ -118,6 +119,8 @@ class Engine:
             schedulers=tuple(SCHEDULERS),
             modes=parts.modes,
             clip_lengths=parts.clip_lengths,
+            trained_frames=parts.transformer.config.num_frames,
+            tempos=possible_tempos(parts.transformer.config, parts.card),
             card=dict(parts.card),
             conditioning=parts.conditioning,
             classes=parts.classes,
@@ -158,7 +161,7 @@ class Engine:
         parts = self._pipeline.parts
         resolved = request.resolve(parts.defaults_for(request), parts.clip_lengths)
         parts.check(resolved)
-        return resolved
+        return with_tempo(resolved, parts.transformer.config, parts.card)
 
     def _events(self, resolved: GenerationRequest) -> Iterator[Event]:
         job = self.submit(resolved)

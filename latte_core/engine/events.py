@@ -115,7 +115,8 @@ class EngineInfo:
     the model is told: a prompt (text), a class (class) or nothing (none); `classes` are the names
     of a class model's classes in the order of their labels, their numbers where it has no names.
     `step_plans` knows the step plans of every sampler and number of steps.
-    `turbo` says that there is a few-step transformer beside the full one.
+    `turbo` says that there is a few-step transformer beside the full one. Clips of more than
+    `trained_frames` are made in windows; `tempos` are the ways to do it, the default first.
     """
 
     model: str
@@ -131,6 +132,8 @@ class EngineInfo:
     classes: tuple[str, ...] = ()
     step_plans: PlanBook | None = None
     turbo: bool = False
+    trained_frames: int = 16
+    tempos: tuple[str, ...] = ()
 
     @property
     def plans(self) -> tuple[str, ...]:

@@ -170,6 +170,12 @@ def look(
     assert sampling.clip is not None
     _, _, frames, height, width = sampling.clip.latents.shape
     grid = (height // config.patch_size, width // config.patch_size)
+    if len(sampling.windows) > 1:
+        raise RequestError(
+            "num_frames",
+            f"num_frames is {frames}, but looking inside takes what the model sees at once: "
+            f"{config.num_frames} frames or fewer.",
+        )
     places = _check_places(inspection.places, grid[0] * grid[1])
     capture = Capture(
         prompt.conditions.halves, frames // config.patch_frames, grid[0] * grid[1], places

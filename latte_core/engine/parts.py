@@ -33,6 +33,7 @@ from latte_core.engine.memory import cpu_has_bf16, free_memory
 from latte_core.engine.plan_book import PlanBook, read_plans
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan
 from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.engine.windows import possible_lengths
 from latte_core.errors import CheckpointError, RequestError
 
 if TYPE_CHECKING:
@@ -100,12 +101,8 @@ class Parts:
 
     @property
     def clip_lengths(self) -> tuple[int, ...]:
-        """Frame numbers that the transformer can make."""
-        config = self.transformer.config
-        if config.temporal_positions == "rope":
-            return tuple(range(config.patch_frames, config.num_frames + 1, config.patch_frames))
-        # Tubes of frames hold no single picture.
-        return (1, config.num_frames) if config.patch_frames == 1 else (config.num_frames,)
+        """Frame numbers that the model can make; those over the trained number in windows."""
+        return possible_lengths(self.transformer.config)
 
     @property
     def modes(self) -> tuple[str, ...]:

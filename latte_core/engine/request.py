@@ -6,16 +6,13 @@ to be of the right type and inside its limits. Needs neither torch nor numpy.
 
 from __future__ import annotations
 
-import math
-import re
 import secrets
-import unicodedata
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.diffusion.step_plan import FULL
+from latte_core.engine import values
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -26,27 +23,11 @@ if TYPE_CHECKING:
 
 Mode = Literal["video", "image", "joint"]
 MODES: tuple[str, ...] = get_args(Mode)
+TEMPOS = ("stretch", "steady")
 
-MAX_PROMPT_CHARS = 300
-MAX_SEED = 2**32 - 1
-MAX_IMAGES = 8
-MAX_CLASS_LABEL = 99_999  # above every public set of classes; ImageNet-21k has 21,843
-SIZE_MULTIPLE = 16  # eight pixels a latent, two latents a patch
-WHOLE_LIMITS = {
-    "num_images": (0, MAX_IMAGES),
-    "class_label": (0, MAX_CLASS_LABEL),
-    "image_class_labels": (0, MAX_CLASS_LABEL),
-    "seed": (0, MAX_SEED),
-    "num_inference_steps": (1, 250),
-    "num_frames": (1, 64),
-    "height": (32, 1024),
-    "width": (32, 1024),
-}
 OPTIONAL_WHOLE = ("seed", "num_inference_steps", "num_frames", "height", "width", "class_label")
-GUIDANCE_LIMITS = (1.0, 30.0)
 # Latte-1's full clip at the 250 steps of the paper's samples: frames x height x width x steps.
 MAX_WORK = 16 * 512 * 512 * 250
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
 DEFAULT_STILLS = {"video": 0, "image": 1, "joint": 4}
 
 
@@ -65,6 +46,9 @@ class GenerationRequest:
     `plan` names a step plan of the model, which saves work where the result changes least; "full"
     leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps.
     `turbo` takes the model's few-step transformer, which has guidance built in.
+
+    A clip longer than the model was trained on has a `tempo`: one motion stretched over it, or
+    steady, at the trained speed. `EngineInfo.tempos` has the model's own first.
     Raises RequestError, which names the field, for any value outside its limits.
     """
 
@@ -84,27 +68,32 @@ class GenerationRequest:
     image_prompts: tuple[str, ...] = ()
     plan: str | None = None
     turbo: bool = False
+    tempo: str | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
-            "prompt": _text("prompt", self.prompt),
-            "negative_prompt": _text("negative_prompt", self.negative_prompt),
-            "mode": _choice("mode", self.mode, MODES),
-            "num_images": _whole("num_images", self.num_images),
-            "image_class_labels": _labels(self.image_class_labels),
-            "image_prompts": _prompts(self.image_prompts),
+            "prompt": values.one_line("prompt", self.prompt),
+            "negative_prompt": values.one_line("negative_prompt", self.negative_prompt),
+            "mode": values.choice("mode", self.mode, MODES),
+            "num_images": values.whole("num_images", self.num_images),
+            "image_class_labels": values.label_list(self.image_class_labels),
+            "image_prompts": values.prompt_list(self.image_prompts),
         }
         if not isinstance(self.turbo, bool):
-            raise RequestError("turbo", f"turbo must be true or false, not {_shown(self.turbo)}.")
+            raise RequestError(
+                "turbo", f"turbo must be true or false, not {values.shown(self.turbo)}."
+            )
         for name in OPTIONAL_WHOLE:
             value = getattr(self, name)
-            checked[name] = None if value is None else _whole(name, value)
+            checked[name] = None if value is None else values.whole(name, value)
         if self.guidance_scale is not None:
-            checked["guidance_scale"] = _guidance(self.guidance_scale)
+            checked["guidance_scale"] = values.guidance(self.guidance_scale)
         if self.scheduler is not None:
-            checked["scheduler"] = _choice("scheduler", self.scheduler, tuple(SCHEDULERS))
+            checked["scheduler"] = values.choice("scheduler", self.scheduler, tuple(SCHEDULERS))
         if self.plan is not None:
-            checked["plan"] = _name("plan", self.plan)
+            checked["plan"] = values.plain_name("plan", self.plan)
+        if self.tempo is not None:
+            checked["tempo"] = values.choice("tempo", self.tempo, TEMPOS)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_together()
@@ -120,7 +109,7 @@ class GenerationRequest:
         filled = replace(
             self,
             num_images=self.stills,
-            seed=secrets.randbelow(MAX_SEED + 1) if self.seed is None else self.seed,
+            seed=secrets.randbelow(values.MAX_SEED + 1) if self.seed is None else self.seed,
             num_inference_steps=self.num_inference_steps or defaults.num_inference_steps,
             guidance_scale=self.guidance_scale or defaults.guidance_scale,
             num_frames=self.num_frames or defaults.num_frames,
@@ -131,15 +120,10 @@ class GenerationRequest:
         )
         lengths = clip_lengths or (1, defaults.num_frames)
         if filled.num_frames not in lengths:
-            possible = (
-                " or ".join(map(str, lengths))
-                if len(lengths) <= 2
-                else (f"{min(lengths)} to {max(lengths)}")
-            )
             raise RequestError(
                 "num_frames",
-                f"num_frames is {filled.num_frames}, but this model makes clips of {possible} "
-                "frames: choose that.",
+                f"num_frames is {filled.num_frames}, but this model makes clips of "
+                f"{values.ranges(lengths)} frames: choose one of these.",
             )
         return filled
 
@@ -166,7 +150,8 @@ class GenerationRequest:
             if not self.prompt:
                 raise RequestError(
                     "prompt",
-                    f"prompt is empty: describe the video in 1 to {MAX_PROMPT_CHARS} characters.",
+                    "prompt is empty: describe the video in 1 to "
+                    f"{values.MAX_PROMPT_CHARS} characters.",
                 )
             return
         told = (self.prompt, self.negative_prompt, "".join(self.image_prompts))
@@ -174,7 +159,8 @@ class GenerationRequest:
             if value:
                 instead = "choose a class" if conditioning == "class" else "leave it empty"
                 raise RequestError(
-                    name, f"{name} is {_shown(value)}, but this model reads no text: {instead}."
+                    name,
+                    f"{name} is {values.shown(value)}, but this model reads no text: {instead}.",
                 )
         if conditioning == "class":
             self._check_labels(classes)
@@ -236,7 +222,7 @@ class GenerationRequest:
         work = (clip + stills) * (self.height or 32) * (self.width or 32)
         work *= self.num_inference_steps or 1
         # The stills of joint mode come on top of the largest clip that is allowed.
-        allowed = MAX_WORK + (MAX_WORK * MAX_IMAGES // 16 if stills else 0)
+        allowed = MAX_WORK + (MAX_WORK * values.MAX_IMAGES // 16 if stills else 0)
         if work > allowed:
             raise RequestError(
                 "num_inference_steps",
@@ -255,8 +241,8 @@ class GenerationRequest:
         if self.turbo and self.negative_prompt:
             raise RequestError(
                 "negative_prompt",
-                f"negative_prompt is {_shown(self.negative_prompt)}, but turbo has its guidance "
-                "built in and leads away from nothing: leave it empty, or turn turbo off.",
+                f"negative_prompt is {values.shown(self.negative_prompt)}, but turbo has its "
+                "guidance built in and leads away from nothing: leave it empty, or turn turbo off.",
             )
 
     def _check_classes(self) -> None:
@@ -279,110 +265,3 @@ class GenerationRequest:
                 raise RequestError(
                     name, f"{name} holds {own} {what} for {self.stills} stills: give one each."
                 )
-
-
-def _labels(value: Any) -> tuple[int, ...]:
-    """Class labels of stills, from any list of them."""
-    labels = _few("image_class_labels", value, "labels")
-    return tuple(_whole("image_class_labels", label) for label in labels)
-
-
-def _prompts(value: Any) -> tuple[str, ...]:
-    """Prompts of stills, from any list of them; none if all are empty."""
-    prompts = tuple(_text("image_prompts", text) for text in _few("image_prompts", value, "texts"))
-    return prompts if any(prompts) else ()
-
-
-def _few(field: str, value: Any, what: str) -> Sequence[Any]:
-    """A list with a value for each still."""
-    if not isinstance(value, (tuple, list)) or len(value) > MAX_IMAGES:
-        raise RequestError(
-            field, f"{field} must be a list of 0 to {MAX_IMAGES} {what}, not {_shown(value)}."
-        )
-    return value
-
-
-def _text(field: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RequestError(field, f"{field} must be text, not {_shown(value)}.")
-    too_long = f"{field} has {{count:,}} characters, the limit is {MAX_PROMPT_CHARS}: shorten it."
-    if len(value) > 16 * MAX_PROMPT_CHARS:  # spares the normalisation of a megabyte
-        raise RequestError(field, too_long.format(count=len(value)))
-    text = unicodedata.normalize("NFC", value).strip()
-    for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise RequestError(
-                field,
-                f"{field} holds the control character U+{ord(character):04X}: remove it "
-                "(a line break counts as one).",
-            )
-    if len(text) > MAX_PROMPT_CHARS:
-        raise RequestError(field, too_long.format(count=len(text)))
-    return text
-
-
-def _name(field: str, value: Any) -> str:
-    """A name as this project gives them: small letters, digits, hyphens."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise RequestError(
-            field,
-            f"{field} is {_shown(value)}, but must be a name of 1 to 40 small letters, digits, "
-            "dots and hyphens.",
-        )
-    return value
-
-
-def _choice(field: str, value: Any, options: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in options:
-        raise RequestError(
-            field, f"{field} is {_shown(value)}, but must be one of: {', '.join(options)}."
-        )
-    return value
-
-
-def _number(field: str, value: Any, wanted: str) -> float | int:
-    """A finite real number that is not a bool; numpy numbers count."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise RequestError(field, f"{field} must be {wanted}, not {_shown(value)}.")
-    number = int(value) if isinstance(value, Integral) else float(value)
-    if isinstance(number, float) and not math.isfinite(number):
-        raise RequestError(field, f"{field} must be {wanted}, not {number}.")
-    return number
-
-
-def _whole(field: str, value: Any) -> int:
-    low, high = WHOLE_LIMITS[field]
-    wanted = f"a whole number from {low} to {high}"
-    number = _number(field, value, wanted)
-    if number != int(number) or not low <= number <= high:
-        raise RequestError(field, f"{field} is {_shown(number)}, but must be {wanted}.")
-    if field in ("height", "width") and number % SIZE_MULTIPLE:
-        below = int(number) // SIZE_MULTIPLE * SIZE_MULTIPLE
-        raise RequestError(
-            field,
-            f"{field} is {_shown(number)}, but must be a multiple of {SIZE_MULTIPLE}: "
-            f"take {below} or {below + SIZE_MULTIPLE}.",
-        )
-    return int(number)
-
-
-def _guidance(value: Any) -> float:
-    low, high = GUIDANCE_LIMITS
-    wanted = f"a number from {low:g} to {high:g}"
-    number = _number("guidance_scale", value, wanted)
-    if not low <= number <= high:
-        raise RequestError(
-            "guidance_scale", f"guidance_scale is {_shown(number)}, but must be {wanted}."
-        )
-    return float(number)
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: short, whatever it is."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
-        return "a number of more than 20 digits"
-    if isinstance(value, (int, float, bool)) or value is None:
-        return repr(value)
-    if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:40] + "…")
-    return f"a {type(value).__name__}"

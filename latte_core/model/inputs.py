@@ -15,17 +15,22 @@ class Inputs(NamedTuple):
 
     timesteps (B,), labels (B, P), embeds (B, P, L, C_text), mask (B, P, L). P is 1 if all frames
     share what they are told, else there is a row for the video and one for each image.
+    frame_positions (F/pt,) are the video's positions in time, None for 0, 1, 2 ...
     """
 
     timesteps: Tensor
     labels: Tensor | None
     embeds: Tensor | None
     mask: Tensor | None
+    frame_positions: Tensor | None = None
 
     def rows(self, part: slice) -> Inputs:
         """Some of the P rows; one that all frames share is kept."""
-        told = (x if x is None or x.shape[1] == 1 else x[:, part] for x in self[1:])
-        return Inputs(self.timesteps, *told)
+        told = [
+            x if x is None or x.shape[1] == 1 else x[:, part]
+            for x in (self.labels, self.embeds, self.mask)
+        ]
+        return self._replace(labels=told[0], embeds=told[1], mask=told[2])
 
 
 def check_latents(config: ModelConfig, latents: Tensor, timesteps: Tensor, num_images: int) -> int:
@@ -65,6 +70,20 @@ def _check_frames(config: ModelConfig, frames: int, num_images: int) -> int:
             f"{config.num_frames} frames. Give that many, or one frame for an image."
         )
     return frames
+
+
+def check_positions(config: ModelConfig, positions: Tensor | None, frames: int) -> Tensor | None:
+    """Positions in time of the video's token frames (F/pt,), where the model's are absolute."""
+    if positions is None:
+        return None
+    if config.temporal_positions != "absolute":
+        raise ShapeError("This model turns by distances in time; leave frame_positions out.")
+    if positions.shape != (frames // config.patch_frames,):
+        raise ShapeError(
+            f"frame_positions of shape {_shape(positions)} do not fit; a video of {frames} frames "
+            f"needs ({frames // config.patch_frames},)."
+        )
+    return positions
 
 
 def check_labels(

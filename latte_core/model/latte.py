@@ -23,6 +23,7 @@ from latte_core.model.inputs import (
     check_labels,
     check_latents,
     check_mask,
+    check_positions,
     check_prompt,
 )
 from latte_core.model.layouts import layout
@@ -84,6 +85,7 @@ class Latte(nn.Module):
         prompt_attention_mask: Tensor | None = None,
         class_labels: Tensor | None = None,
         num_images: int = 0,
+        frame_positions: Tensor | None = None,
     ) -> Tensor:
         """Denoise one step.
 
@@ -92,6 +94,7 @@ class Latte(nn.Module):
         prompt_embeds (B, L, C_text), or (B, 1+I, L, C_text) with each image's own prompt behind the
         video's; prompt_attention_mask (B, L) or (B, 1+I, L), 1 where a token counts. class_labels
         (B,) or (B, 1+I); `num_classes` itself stands for "no class".
+        frame_positions (F/pt,) place the video's token frames in time, at 0, 1, 2 ... if not given.
         Returns (B, C_out, F+I, h, w). Raises ShapeError for inputs that do not fit the config.
         """
         config, batch = self.config, len(latents)
@@ -99,12 +102,13 @@ class Latte(nn.Module):
         labels = check_labels(config, class_labels, batch, num_images)
         embeds = check_prompt(config, prompt_embeds, batch, num_images)
         mask = check_mask(prompt_attention_mask, embeds)
+        places = check_positions(config, frame_positions, frames)
 
         # A video and its stills never meet in the network, so each is a pass of its own: the video
         # is the same to the bit whether stills come with it or not.
         parts = []
         if frames:
-            inputs = Inputs(timesteps, labels, embeds, mask).rows(slice(0, 1))
+            inputs = Inputs(timesteps, labels, embeds, mask, places).rows(slice(0, 1))
             parts.append(self._denoise(latents[:, :, :frames], inputs, stills=False))
         if images := latents.shape[2] - frames:
             inputs = Inputs(timesteps, labels, embeds, mask).rows(slice(-images, None))
@@ -126,7 +130,7 @@ class Latte(nn.Module):
         context = Context(self.shared(cond), self._prompt(inputs), rope, stills)
         for index, block in enumerate(self.blocks):
             if index == self.first_time_block and rope is None and not stills:
-                x = self.positions.add_time(x)
+                x = self.positions.add_time(x, inputs.frame_positions)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:

@@ -69,9 +69,15 @@ class Positions(nn.Module):
             return x + self.space.to(x.dtype)
         return x + space_table(self.config, grid, x.device).to(x.dtype)
 
-    def add_time(self, x: Tensor) -> Tensor:
-        """Add positions in time to x (B, F or F + E, N, D); condition tokens behind get none."""
-        table = self.time.to(x.dtype)
+    def add_time(self, x: Tensor, frame_positions: Tensor | None = None) -> Tensor:
+        """Add positions in time to x (B, F or F + E, N, D); condition tokens behind get none.
+
+        frame_positions (F,) may lie between the trained ones 0, 1, 2 ..., which are the default.
+        """
+        table = self.time
+        if frame_positions is not None:
+            table = sincos(self.config.hidden_size, frame_positions)[None, :, None]
+        table = table.to(x.dtype)
         extra = x.shape[1] - table.shape[1]
         return x + F.pad(table, (0, 0, 0, 0, 0, extra))
 

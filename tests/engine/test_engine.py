@@ -92,7 +92,8 @@ def test_describe_says_what_was_chosen(engine):
     assert info.device == "cpu"
     assert "resident on cpu" in info.plan
     assert "GiB" in info.plan
-    assert info.clip_lengths == (1, FRAMES)
+    assert info.clip_lengths == (1, *range(FRAMES, 65))
+    assert info.tempos == ("steady", "stretch")
     assert info.schedulers == tuple(SCHEDULERS)
     defaults = info.defaults
     assert (defaults.num_inference_steps, defaults.guidance_scale) == (50, 7.5)

@@ -181,7 +181,10 @@ def test_video_mode_refuses_stills_and_joint_needs_frames_for_them():
 
 def test_resolve_fills_everything_and_draws_a_seed():
     resolved = GenerationRequest("a cow").resolve(DEFAULTS)
-    assert [name for name, value in resolved.to_dict().items() if value is None] == ["class_label"]
+    assert [name for name, value in resolved.to_dict().items() if value is None] == [
+        "class_label",
+        "tempo",
+    ]
     assert 0 <= resolved.seed < 2**32
     assert resolved.num_inference_steps == 50
     assert resolved.scheduler == "ddim"

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
+from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from tiny_models import T2V
 from torch import Tensor
 
 from latte_core.checkpoints import to_diffusers_state
+from latte_core.errors import ShapeError
 from latte_core.model import Latte, ModelConfig
 
 CONFIG = replace(T2V, images="length_one")
@@ -105,3 +107,24 @@ def test_prompt_mask_equals_diffusers_with_the_prompt_cut_short() -> None:
         whole = ours(latents, timesteps, prompt)
     assert (masked - theirs).abs().max() <= 1e-6 * theirs.abs().max()
     assert (whole - theirs).abs().max() > 1e-3 * theirs.abs().max()
+
+
+def test_frame_positions_between_the_trained_ones_equal_diffusers() -> None:
+    """Diffusers with its time table interpolated, as a longer clip's window has it."""
+    ours, stock = pair()
+    data, places = inputs(1, 4, 8, 8), torch.tensor([0.0, 0.4, 0.8, 1.2])
+    table = get_1d_sincos_pos_embed_from_grid(CONFIG.hidden_size, places, output_type="pt")
+    latents, timesteps, prompt = data
+    plain = ours(latents, timesteps, prompt_embeds=prompt)
+    placed = ours(latents, timesteps, prompt_embeds=prompt, frame_positions=places)
+    stock.temp_pos_embed = table[None].float()
+    theirs = stock(latents, timesteps, encoder_hidden_states=prompt).sample
+    assert (placed - theirs).abs().max() < 1e-4 * theirs.abs().max()
+    assert (placed - plain).abs().max() > 1e-2 * theirs.abs().max()
+
+
+def test_frame_positions_of_another_number_are_refused() -> None:
+    ours, _ = pair()
+    latents, timesteps, prompt = inputs(1, 4, 8, 8)
+    with pytest.raises(ShapeError, match=r"needs \(4,\)"):
+        ours(latents, timesteps, prompt_embeds=prompt, frame_positions=torch.zeros(5))
