@@ -23,6 +23,29 @@ from latte_core import GenerationRequest
 HIDDEN: dict[str, Any] = {"visible": False}
 CHOICES = {"mode": ("video", "image", "joint")}
 AXIS_FIELDS = ("x", "x_values", "y", "y_values")
+# What tools of MCP say of every parameter.
+PARAMETERS = {
+    "prompt": "what the video shows; empty for a model of classes",
+    "negative_prompt": "what it should not show",
+    "mode": "video, image (stills), or joint (a clip and stills in one pass)",
+    "num_images": "number of stills in mode image or joint, 1 to 8",
+    "seed": "whole number from 0; the same seed makes the same video; a fresh one if left out",
+    "num_inference_steps": "denoising steps, 1 to 250",
+    "guidance_scale": "how strictly the prompt is followed, 1 to 30",
+    "num_frames": "length of the clip in frames",
+    "height": "in pixels, a multiple of 16",
+    "width": "in pixels, a multiple of 16",
+    "scheduler": "sampler, such as ddim, dpm++2m or unipc; /status lists them",
+    "class_label": "class of the video for a model of classes, from 0; /status lists them",
+    "image_class_labels": "classes of the stills, with commas between",
+    "image_prompts": "prompts of the stills, a line each; an empty line takes the video's prompt",
+    "plan": "step plan, which saves work; /status lists them; full leaves nothing out",
+    "turbo": "whether to take the model's few-step transformer, if it has one",
+    "x": "the setting that runs along the columns",
+    "x_values": "its values, up to five, with commas between",
+    "y": "the setting that runs along the rows; none if left out",
+    "y_values": "its values, up to five, with commas between",
+}
 
 
 def publish(studio: Studio) -> None:
@@ -69,6 +92,7 @@ def _publish(
     studio: Studio, function: Callable[..., Any], inputs: list[Any], outputs: list[Any]
 ) -> None:
     name = function.__name__
+    function.__doc__ = _document(studio.texts(f"api.{name}"), inspect.signature(function))
     gr.Button(**HIDDEN).click(
         function,
         inputs,
@@ -79,6 +103,12 @@ def _publish(
         concurrency_limit=None,
         **UNCHECKED,
     )
+
+
+def _document(description: str, signature: inspect.Signature) -> str:
+    """A docstring as Gradio reads it for the tools of MCP."""
+    lines = [f"    {name}: {PARAMETERS.get(name, name)}" for name in signature.parameters]
+    return "\n".join([description, "", *(["Args:", *lines] if lines else [])])
 
 
 def _parameter(name: str, default: Any) -> inspect.Parameter:

@@ -36,6 +36,7 @@ GET_ROUTES = re.compile(
 POST_ROUTES = re.compile(
     r"/gradio_api/(queue/join|cancel|reset|call/(?P<named>v2/)?(?P<name>[a-z_]+))/?"
 )
+MCP_ROUTES = re.compile(r"/gradio_api/mcp(/http)?/?")
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
@@ -76,11 +77,13 @@ class Gate:
         events: Callable[[], Events],
         ready: Callable[[], bool],
         own: App | None = None,
+        mcp: bool = False,
     ) -> None:
         self._app = app
         self._own = own
         self._events = events
         self._ready = ready
+        self._mcp = mcp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it here."""
@@ -100,7 +103,9 @@ class Gate:
                     _check_origin(scope)
                 await self._own(scope, receive, send)
                 return
-            if scope["method"] == "POST":
+            if self._mcp and _fits(MCP_ROUTES, scope):
+                receive = await _check_tool(scope, receive)
+            elif scope["method"] == "POST":
                 receive = await self._check_post(scope, receive)
             elif scope["method"] not in ("GET", "HEAD") or not _fits(GET_ROUTES, scope):
                 raise Refusal(404, "There is nothing here.")
@@ -146,6 +151,25 @@ class Gate:
                 known = ", ".join(parameters)
                 raise Refusal(422, f"/{name} has no parameter {_short(key)}; it takes {known}.")
             _check_scalar(key, value)
+
+
+async def _check_tool(scope: Scope, receive: Receive) -> Receive:
+    """A call of an MCP tool takes what an endpoint takes; other messages pass if they are JSON."""
+    _check_origin(scope)
+    if scope["method"] != "POST":
+        return receive
+    body = await _read_body(scope, receive)
+    payload = parse_json(body)
+    for message in payload if isinstance(payload, list) else [payload]:
+        if not isinstance(message, dict):
+            raise Refusal(422, "A message must be a JSON object.")
+        if message.get("method") != "tools/call":
+            continue
+        asked = message.get("params")
+        values = asked.get("arguments") if isinstance(asked, dict) else None
+        for name, value in values.items() if isinstance(values, dict) else ():
+            _check_scalar(_short(name), value)
+    return _replay(body, receive)
 
 
 def parse_json(body: bytes) -> Any:

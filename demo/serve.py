@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,14 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     handlers = {name: Handlers(executor, outputs, words, history) for name, words in spoken.items()}
     page = build(handlers, _start_of(settings.model))
     page.queue(max_size=4 * settings.queue + 64, default_concurrency_limit=8, api_open=False)
+    mcp = _offers_mcp(settings, texts)
     language = Middleware(Language, languages=tuple(spoken))
     gate = Middleware(
         Gate,
         events=lambda: events_of(page),
         ready=lambda: executor.readiness().info is not None,
         own=Files(history, texts).router(),
+        mcp=mcp,
     )
     visitors = [Middleware(Visitors)] if settings.public else []
     page.launch(
@@ -58,6 +61,7 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
         app_kwargs={"middleware": [language, *visitors, gate], "openapi_url": None},
         allowed_paths=[str(outputs.root), str(RECORDING)],
         max_threads=settings.queue + 64,
+        mcp_server=mcp,
         **_launch_options(),
     )
     url = f"http://{settings.host}:{settings.port}/"
@@ -77,6 +81,14 @@ def _open_history(settings: Settings, outputs: Outputs, texts: Texts) -> History
         except MediaError as error:
             log.warning(texts("history.temporary", reason=error))
     return History(outputs.root / "history", private=settings.public)
+
+
+def _offers_mcp(settings: Settings, texts: Texts) -> bool:
+    """Whether the endpoints are MCP tools too; says so when they were wanted and cannot be."""
+    if settings.mcp and importlib.util.find_spec("mcp") is None:
+        log.warning(texts("serve.no_mcp"))
+        return False
+    return settings.mcp
 
 
 def events_of(page: gr.Blocks) -> Events:
@@ -119,7 +131,6 @@ def _launch_options() -> dict[str, Any]:
         "enable_monitoring": False,
         "run_history": False,
         "ssr_mode": False,
-        "mcp_server": False,
         "pwa": False,
         "strict_cors": True,
         "max_file_size": "1kb",

@@ -25,6 +25,7 @@ class Settings:
     port: int = DEFAULT_PORT
     queue: int = 16
     history: str = ""  # empty: finished runs go when the server goes
+    mcp: bool = False
     on_space: bool = False
 
     @property
@@ -51,6 +52,12 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         "--history",
         default=environ.get("LATTE_STUDIO_HISTORY", _history_folder(environ)),
         help="folder where finished runs are kept; empty to forget them (default: %(default)s)",
+    )
+    add(
+        "--mcp",
+        action="store_true",
+        default=environ.get("GRADIO_MCP_SERVER", "").lower() in ("true", "1"),
+        help="offer the endpoints as MCP tools; needs pip install 'gradio[mcp]'",
     )
     parser.set_defaults(on_space=bool(environ.get("SPACE_ID")))
     return Settings(**vars(parser.parse_args(list(argv))))

@@ -1,10 +1,15 @@
 """How the app starts: the page first, the model behind it."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from demo.serve import _offers_mcp
+from demo.settings import Settings
+from demo.strings import load_texts
 
 PROJECT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "bitsandbytes")
@@ -60,3 +65,12 @@ def test_port_in_use_is_said_in_a_sentence(taken_port):
     assert done.returncode == 1
     assert f"127.0.0.1:{taken_port} cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_mcp_is_offered_where_it_is_asked_for_and_its_package_is_there(monkeypatch, caplog):
+    texts = load_texts()
+    for there in (object(), None):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=there: there)
+        assert not _offers_mcp(Settings(), texts) and not caplog.records
+        assert _offers_mcp(Settings(mcp=True), texts) == (there is not None)
+    assert "pip install 'gradio[mcp]'" in caplog.text

@@ -14,7 +14,7 @@ def test_settings_without_flags_are_the_defaults():
 
 def test_settings_take_every_flag():
     flags = "--model m --memory offload --device cpu --share --host 0.0.0.0 --port 80 --queue 3"
-    flags += " --history h"
+    flags += " --history h --mcp"
     assert parse_settings(flags.split(), {}) == Settings(
         model="m",
         memory="offload",
@@ -24,6 +24,7 @@ def test_settings_take_every_flag():
         port=80,
         queue=3,
         history="h",
+        mcp=True,
     )
 
 
@@ -50,6 +51,11 @@ def test_settings_refuse_a_port_of_the_environment_that_is_none(capsys):
     with pytest.raises(SystemExit):
         parse_settings([], {"GRADIO_SERVER_PORT": "many"})
     assert "'many'" in capsys.readouterr().err
+
+
+def test_settings_take_mcp_from_flag_or_environment():
+    assert not parse_settings([], {}).mcp
+    assert parse_settings([], {"GRADIO_MCP_SERVER": "True"}).mcp
 
 
 def test_settings_keep_the_history_where_a_desktop_keeps_data():
