@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Generation,
         Loading,
         Step,
+        SteppedDown,
     )
     from latte_core.engine.inspection import BlockAttention, Inspected, Inspection
     from latte_core.engine.request import GenerationRequest
@@ -88,6 +89,7 @@ __all__ = [
     "RequestError",
     "ShapeError",
     "Step",
+    "SteppedDown",
     "checkpoints",
     "preset",
     "read_clip",
@@ -112,6 +114,7 @@ _HOMES = {
         "Generation",
         "Loading",
         "Step",
+        "SteppedDown",
     ),
     "latte_core.engine.inspection": ("BlockAttention", "Inspected", "Inspection"),
     "latte_core.engine.request": ("GenerationRequest",),

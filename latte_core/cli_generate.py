@@ -22,6 +22,7 @@ from latte_core.engine.events import (
     Generation,
     Loading,
     Step,
+    SteppedDown,
 )
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.errors import LatteError, MediaError, RequestError
@@ -231,6 +232,8 @@ class Progress:
                 self._note(event.message)
             elif self._redraw or event.bytes_done in (0, event.bytes_total):
                 self._draw(event.message)
+        elif isinstance(event, SteppedDown):
+            self._note(event.sentence)
         elif isinstance(event, Encoded):
             if event.unknown_words:
                 self._note(f"The model does not know: {_told(event)}")

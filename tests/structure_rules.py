@@ -30,6 +30,9 @@ ALLOWED = {
     "benchmark": {
         *("errors", "model", "checkpoints", "diffusion", "components", "engine", "evaluation"),
     },
+    "calibration": {
+        *("errors", "checkpoints", "diffusion", "engine", "data", "evaluation", "benchmark", "api"),
+    },
     "training": {"errors", "model", "checkpoints", "diffusion", "components", "data", "evaluation"},
     "__main__": {"cli"},
 }
@@ -42,6 +45,7 @@ DOORS = {
     "transformers": (CORE + "components/text_encoder.py",),
     "diffusers": (
         CORE + "components/vae.py",
+        CORE + "components/block_streaming.py",
         CORE + "diffusion/schedulers.py",
         CORE + "checkpoints/",
         CORE + "benchmark/stock.py",

@@ -149,14 +149,20 @@ def _scheduler(request: GenerationRequest, parts: Parts) -> Any:
 
 
 class Denoiser:
-    """Runs the steps of one sampling, one event a step."""
+    """Runs the steps of one sampling, one event a step. `kind` is how outputs are come by."""
 
-    def __init__(self, parts: Parts, conditions: Conditions, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        conditions: Conditions,
+        sampling: Sampling,
+        kind: type[PlannedOutputs] = PlannedOutputs,
+    ) -> None:
         self._parts = parts
         self._sampling = sampling
         self._stop_if_asked: Callable[[], None] = lambda: None
         dtype = getattr(torch, parts.plan.transformer_dtype)
-        self._outputs = PlannedOutputs(
+        self.outputs = kind(
             sampling.step_plan,
             conditions.to(parts.plan.device, dtype),
             sampling.tracks[0].scheduler,
@@ -178,18 +184,20 @@ class Denoiser:
             self._stop_if_asked = partial(check, index - 1, total)
             self._stop_if_asked()
             began = time.perf_counter()
-            estimates = self._step(timestep, index)
+            estimates = self.step(timestep, index)
             pictures = self._pictures(estimates)
             durations.append(time.perf_counter() - began)
             emit(Step(index, total, *pictures, durations[-1], _time_to_go(durations, total)))
         check(total, total)
 
-    def _step(self, timestep: Tensor, index: int) -> list[Tensor]:
+    def step(self, timestep: Tensor, index: int) -> list[Tensor]:
+        """Take step `index`, counted from 1; returns each track's estimate of its picture.
+
+        Raises NonFiniteError.
+        """
         tracks = self._sampling.tracks
         seen = torch.cat([track.model_input(timestep) for track in tracks], dim=2)
-        output = self._outputs.at(
-            index - 1, seen, timestep, partial(self._evaluate, seen, timestep)
-        )
+        output = self.outputs.at(index - 1, seen, timestep, partial(self._evaluate, seen, timestep))
         self._check_finite(output, index)
         return [
             track.advance(part, timestep, self._parts.prediction_type)
@@ -209,9 +217,15 @@ class Denoiser:
         num_images: int,
         frame_positions: Tensor | None,
     ) -> Tensor:
-        """Run the network once."""
+        """Run the network once; with a memory plan that splits the halves, once for each."""
         self._stop_if_asked()
         rows = conditions.halves
+        if rows == 2 and self._parts.plan.split:
+            alone = (conditions.row(0), conditions.row(-1))
+            apart = (
+                self._network(timestep, seen, half, num_images, frame_positions) for half in alone
+            )
+            return torch.cat([*apart])
         output: Tensor = self._parts.transformer(
             seen.expand(rows, -1, -1, -1, -1),
             timestep.to(seen.device).expand(rows),

@@ -17,8 +17,9 @@ from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading
 from latte_core.engine.inspection import Inspection, look
 from latte_core.engine.labels import make_conditioner
+from latte_core.engine.ladder import Ladder
 from latte_core.engine.memory import make_policy, recover
-from latte_core.engine.parts import load_parts
+from latte_core.engine.parts import Parts, load_parts
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.windows import possible_tempos, with_tempo
@@ -33,7 +34,12 @@ class Engine:
 
     def __init__(self, worker: Worker, pipeline: Pipeline) -> None:
         self._worker = worker
-        self._pipeline = pipeline
+        self._ladder = Ladder(pipeline)
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        """The model as it is placed now; a job that runs out of memory places it anew."""
+        return self._ladder.pipeline
 
     @classmethod
     def load(
@@ -80,7 +86,7 @@ class Engine:
         resolved = self._resolve(request)
 
         def work(job: Job[Event]) -> None:
-            job.emit(Finished(self._pipeline.run(resolved, job.emit, job.check)))
+            job.emit(Finished(self._ladder.run(resolved, job.emit, job.check)))
 
         return self._worker.submit(work)
 
@@ -109,24 +115,7 @@ class Engine:
 
     def describe(self) -> EngineInfo:
         """What this engine is made of."""
-        parts = self._pipeline.parts
-        return EngineInfo(
-            model=parts.name,
-            model_hash=parts.hash,
-            device=parts.plan.device,
-            plan=parts.plan.sentence,
-            defaults=parts.defaults,
-            schedulers=tuple(SCHEDULERS),
-            modes=parts.modes,
-            clip_lengths=parts.clip_lengths,
-            trained_frames=parts.transformer.config.num_frames,
-            tempos=possible_tempos(parts.transformer.config, parts.card),
-            card=dict(parts.card),
-            conditioning=parts.conditioning,
-            classes=parts.classes,
-            step_plans=parts.plans,
-            turbo=parts.turbo is not None,
-        )
+        return describe(self._pipeline.parts)
 
     @property
     def alive(self) -> bool:
@@ -169,3 +158,24 @@ class Engine:
             yield from job.events()
         finally:
             job.cancel()
+
+
+def describe(parts: Parts) -> EngineInfo:
+    """What an engine with these parts is made of."""
+    return EngineInfo(
+        model=parts.name,
+        model_hash=parts.hash,
+        device=parts.plan.device,
+        plan=parts.plan.sentence,
+        defaults=parts.defaults,
+        schedulers=tuple(SCHEDULERS),
+        modes=parts.modes,
+        clip_lengths=parts.clip_lengths,
+        trained_frames=parts.transformer.config.num_frames,
+        tempos=possible_tempos(parts.transformer.config, parts.card),
+        card=dict(parts.card),
+        conditioning=parts.conditioning,
+        classes=parts.classes,
+        step_plans=parts.plans,
+        turbo=parts.turbo is not None,
+    )

@@ -73,6 +73,18 @@ class Decoding:
     total: int
 
 
+@dataclass(frozen=True)
+class SteppedDown:
+    """Memory ran out; the job begins again with a memory plan that needs less.
+
+    `plan` is its name, `sentence` says what happened and what it needs, in GiB. The steps that come
+    now start from the first, with the same seed.
+    """
+
+    plan: str
+    sentence: str
+
+
 @dataclass(frozen=True, eq=False)
 class Generation:
     """What came out.
@@ -103,7 +115,7 @@ class Finished:
 
 
 # As text: inspection.py imports this module.
-Event: TypeAlias = "Loading | Encoded | Step | Decoding | Finished | Inspected"
+Event: TypeAlias = "Loading | Encoded | Step | Decoding | SteppedDown | Finished | Inspected"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from latte_core.components.block_streaming import stream_blocks, unstream_blocks
 from latte_core.engine.plans import GIB, Device, Plan
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -84,7 +85,43 @@ class Offload:
         self._hooks.clear()
 
 
-POLICIES: dict[bool, type[Resident] | type[Offload]] = {False: Resident, True: Offload}
+class Streamed:
+    """As Offload, but a transformer comes in block by block while it runs, by diffusers' hooks.
+
+    On CUDA the next block is copied on a stream of its own while the present one computes.
+    """
+
+    def __init__(self, modules: Mapping[str, torch.nn.Module], devices: Mapping[str, str]) -> None:
+        self._streamed = {name: m for name, m in modules.items() if hasattr(m, "blocks")}
+        rest = {name: m for name, m in modules.items() if name not in self._streamed}
+        self._rest = Offload(rest, devices)
+        for name, module in self._streamed.items():
+            stream_blocks(module, devices[name])
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[torch.nn.Module]:
+        """The module, whose blocks come and go by themselves if it has any."""
+        if name not in self._streamed:
+            with self._rest.using(name) as module:
+                yield module
+            return
+        try:
+            yield self._streamed[name]
+        finally:
+            empty_cache()
+
+    def release(self) -> None:
+        """Take the hooks off; the parts stay in main memory."""
+        self._rest.release()
+        for module in self._streamed.values():
+            unstream_blocks(module)
+
+
+POLICIES: dict[str, type[Resident] | type[Offload] | type[Streamed]] = {
+    "resident": Resident,
+    "offload": Offload,
+    "streamed": Streamed,
+}
 
 
 def make_policy(plan: Plan, modules: Mapping[str, torch.nn.Module]) -> MemoryPolicy:
@@ -92,7 +129,15 @@ def make_policy(plan: Plan, modules: Mapping[str, torch.nn.Module]) -> MemoryPol
     devices = {
         name: plan.text_device if name == "text_encoder" else plan.device for name in modules
     }
-    return POLICIES[plan.offload](modules, devices)
+    kind = "streamed" if plan.streamed else "offload" if plan.offload else "resident"
+    return POLICIES[kind](modules, devices)
+
+
+def to_main_memory(modules: Mapping[str, torch.nn.Module]) -> None:
+    """Move all parts off their devices; packed ones stay where they were loaded."""
+    for module in modules.values():
+        if not is_packed(module):
+            module.to("cpu")
 
 
 def is_packed(module: torch.nn.Module) -> bool:

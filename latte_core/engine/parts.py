@@ -28,6 +28,7 @@ from latte_core.checkpoints.manifest import sha256
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
+from latte_core.diffusion.step_plan import BUILT_IN
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import cpu_has_bf16, free_memory
 from latte_core.engine.plan_book import PlanBook, read_plans
@@ -56,7 +57,7 @@ class Parts:
 
     `text` is there if the transformer reads prompts; `classes` names a class model's classes;
     `turbo` is a few-step transformer that shares the rest. `plan` is the memory plan, `plans` are
-    the step plans to choose from.
+    the step plans to choose from. `folder` and `sizes` serve to place the parts anew.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Parts:
     classes: tuple[str, ...] = ()
     plans: PlanBook = field(default_factory=PlanBook)
     turbo: Latte | None = None
+    folder: Path | None = None
+    sizes: ModelSizes | None = None
 
     def wanted(self, request: GenerationRequest) -> tuple[str, Latte]:
         """The transformer that a request wants, and its name among `modules`."""
@@ -129,6 +132,12 @@ class Parts:
                 "turbo",
                 f"turbo is on, but {self.name} has no turbo transformer: turn it off, or take "
                 "fewer steps.",
+            )
+        if request.turbo and request.plan not in (None, *BUILT_IN):
+            raise RequestError(
+                "plan",
+                f"The plan {request.plan} was found for the full transformer, but turbo is on: "
+                f"choose one of {', '.join(BUILT_IN)}, or turn turbo off.",
             )
         if request.mode not in self.modes:
             raise RequestError(
@@ -197,7 +206,7 @@ def load_parts(
     sizes = measure(folder, transformer_config, vae_config, defaults)
     plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16())
     report(Loading("plan", plan.sentence, 0.1))
-    parts = _read_parts(model, folder, plan, (manifest, defaults), report)
+    parts = replace(_read_parts(model, folder, plan, (manifest, defaults), report), sizes=sizes)
     return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
 
 
@@ -228,8 +237,7 @@ def _read_parts(
     text = None
     if conditioning_of(read_json(folder / "transformer" / "config.json")) == "text":
         report(Loading("text_encoder", "Reading the text encoder", 0.15))
-        text_dtype = getattr(torch, plan.text_dtype)
-        text = load_text_encoder(folder, text_dtype, plan.text_bits, plan.text_device)
+        text = read_text(folder, plan)
     report(Loading("transformer", "Reading the transformer", 0.6))
     dtype = getattr(torch, plan.transformer_dtype)
     transformer = load_transformer(folder / "transformer", dtype).requires_grad_(False)
@@ -263,7 +271,14 @@ def _read_parts(
         classes=class_names(card, transformer.config.num_classes),
         plans=read_plans(folder),
         turbo=turbo,
+        folder=folder,
     )
+
+
+def read_text(folder: Path, plan: Plan) -> TextEncoder:
+    """The text encoder of a folder as a memory plan wants it."""
+    dtype = getattr(torch, plan.text_dtype)
+    return load_text_encoder(folder, dtype, plan.text_bits, plan.text_device)
 
 
 def _check_vae(folder: Path) -> None:
@@ -354,6 +369,8 @@ def measure(
         decoder_elements=widths[min(1, len(widths) - 1)] * defaults.height * defaults.width,
         frames_at_once=TEMPORAL_CHUNK if temporal.is_dir() else 1,
         halves=1 if conditioning_of(transformer) == "none" else 2,
+        # Of diffusers' layout a layer is a pair of blocks, one of space and one of time.
+        blocks=int(transformer.get("depth") or 2 * transformer.get("num_layers", 1)),
     )
 
 

@@ -16,6 +16,9 @@ GIB = 2**30
 Device = Literal["cuda", "mps", "cpu"]
 DEVICES: tuple[Device, ...] = ("cuda", "mps", "cpu")
 
+# Blocks of the transformer on the device at once when they come in by turns: the one that runs, the
+# one that is fetched meanwhile, the one that leaves; the layers beside the blocks weigh one more.
+STREAMED_BLOCKS = 4
 # Live tensors of the size of the token stream at the peak of one forward: 0.98 GB / 75.5 MB.
 STREAM_TENSORS = 13
 # Full-size feature maps alive at the peak of decoding one frame: 0.403 GB / 134 MB.
@@ -34,7 +37,7 @@ class ModelSizes:
     `text_packed` counts those text parameters that bitsandbytes packs (neither `wo` nor the
     embedding); a model that reads no prompt has 0 of both. tokens is (F + I) x N of the largest
     request that must fit, for one of `halves` (2 with guidance); `decoder_elements` is channels x
-    height x width of the decoder's widest full-size map.
+    height x width of the decoder's widest full-size map; `blocks` is the transformer's depth.
     """
 
     text: int
@@ -46,13 +49,15 @@ class ModelSizes:
     decoder_elements: int
     frames_at_once: int = 1
     halves: int = 2
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
 class Plan:
     """What goes where. dtypes are torch names; `text_device` is "cpu" where only T5 is there.
 
-    `sentence` says what was chosen and why, in GiB.
+    `split` runs the halves of guidance one at a time, `streamed` brings the transformer in block by
+    block. `sentence` says what was chosen and why, in GiB.
     """
 
     name: str
@@ -65,6 +70,8 @@ class Plan:
     vae_dtype: str
     peak_bytes: int
     sentence: str = ""
+    split: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,13 @@ class PlanKind:
     text_bits: Literal[8, 4] | None = None
     text_on_cpu: bool = False
     meaning: str = ""
+    split: bool = False
+    streamed: bool = False
 
     @property
     def about_text(self) -> bool:
         """Whether the plan only says where or how the text encoder is held."""
-        return self.text_bits is not None or self.text_on_cpu
+        return not self.split and (self.text_bits is not None or self.text_on_cpu)
 
 
 # In the order in which `auto` tries them: fastest first, then the least loss.
@@ -91,11 +100,22 @@ PLANS: dict[str, PlanKind] = {
     "text-on-cpu": PlanKind(
         True, None, True, meaning="the text encoder runs on the CPU, the rest takes turns"
     ),
+    "split": PlanKind(
+        True, None, True, meaning="as text-on-cpu, the halves of guidance one at a time", split=True
+    ),
+    "streamed": PlanKind(
+        True,
+        None,
+        True,
+        meaning="as split, the transformer comes in block by block",
+        split=True,
+        streamed=True,
+    ),
 }
 PLANS_OF: dict[Device, tuple[str, ...]] = {
     "cuda": tuple(PLANS),
     "mps": ("resident",),  # its memory is the CPU's own, so moving parts frees nothing
-    "cpu": ("resident", "offload", "offload-8bit", "offload-4bit"),
+    "cpu": ("resident", "offload", "split", "offload-8bit", "offload-4bit"),
 }
 # On the CPU, parts that "take turns" stay where they are, so `auto` skips that plan there.
 AUTO_SKIPS: dict[Device, tuple[str, ...]] = {"cuda": (), "mps": (), "cpu": ("offload",)}
@@ -118,8 +138,8 @@ def choose_plan(
         names = _without_text(names)
     rejected: list[str] = []
     for place in devices:
-        for name in names:
-            if name not in PLANS_OF[place] or (memory == "auto" and name in AUTO_SKIPS[place]):
+        for name in PLANS_OF[place]:
+            if name not in names or (memory == "auto" and name in AUTO_SKIPS[place]):
                 continue
             plan = _price(name, place, sizes, cpu_has_bf16)
             need = _needed(plan)
@@ -142,6 +162,33 @@ def choose_plan(
         + "; ".join(rejected)
         + ". Close other programs, or choose a smaller model or plan."
     )
+
+
+def next_plan(
+    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_has_bf16: bool = False
+) -> Plan | None:
+    """The plan to go on with on the same device where memory ran out with `plan`.
+
+    It is the first of those behind it whose peak is lower; None if there is none. Its sentence says
+    what happened, in GiB.
+    """
+    order = PLANS_OF[plan.device]
+    for name in order[order.index(plan.name) + 1 :]:
+        lower = _price(name, plan.device, sizes, cpu_has_bf16)
+        if (sizes.text or not PLANS[name].about_text) and lower.peak_bytes < plan.peak_bytes:
+            free = free_bytes[plan.device]
+            lower = _with_sentence(lower, _needed(lower), free, [], bool(sizes.text))
+            why = (
+                f" Chosen because memory ran out with {plan.name}, which needs {needed(plan)} at "
+                "the model's default size; close other programs to have that back."
+            )
+            return replace(lower, sentence=lower.sentence + why)
+    return None
+
+
+def needed(plan: Plan) -> str:
+    """What a plan needs on its device with all overheads, in GiB."""
+    return _gib(_needed(plan))
 
 
 def _allowed(
@@ -183,13 +230,26 @@ def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> 
     text_dtype = cpu_dtype if text_device == "cpu" else "bfloat16"
     dtype = "float32" if device == "cpu" else "float16"
     plan = Plan(
-        name, device, kind.offload, text_device, kind.text_bits, text_dtype, dtype, dtype, 0
+        name,
+        device,
+        kind.offload,
+        text_device,
+        kind.text_bits,
+        text_dtype,
+        dtype,
+        dtype,
+        0,
+        split=kind.split,
+        streamed=kind.streamed,
     )
     width = 4 if dtype == "float32" else 2
-    text = 0 if kind.text_on_cpu else _text_bytes(plan, sizes)
+    text = _text_bytes(plan, sizes) if text_device == device else 0
     transformer, vae = width * sizes.transformer, width * sizes.vae
-    # Both halves of guidance run as one batch.
-    denoising = STREAM_TENSORS * width * sizes.halves * sizes.tokens * sizes.hidden_size
+    if kind.streamed:
+        transformer = transformer * min(STREAMED_BLOCKS, sizes.blocks) // sizes.blocks
+    # Both halves of guidance run as one batch, unless they are split.
+    rows = 1 if kind.split else sizes.halves
+    denoising = STREAM_TENSORS * width * rows * sizes.tokens * sizes.hidden_size
     decoding = DECODER_MAPS * width * sizes.decoder_elements * sizes.frames_at_once
     if not kind.offload or device == "cpu":
         peak = text + transformer + vae + max(denoising, decoding)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Generic, Literal, TypeVar
 
+from latte_core.engine.shortage import ran_out_of_memory
 from latte_core.errors import Cancelled, EngineBusyError, LatteError, MemoryPlanError
 
 State = Literal["queued", "running", "finished", "cancelled", "failed"]
@@ -194,7 +195,7 @@ def _as_latte_error(error: BaseException) -> LatteError:
         # As text: a record that holds the error would hold its frames' tensors too.
         logger.error("A job failed:\n%s", "".join(traceback.format_exception(error)))
         name, text = type(error).__name__, str(error).strip().split("\n")[0][:200]
-        if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        if ran_out_of_memory(error):
             settled = MemoryPlanError(
                 "Memory ran out while generating. Choose a smaller size, fewer frames or a "
                 "memory plan that needs less."

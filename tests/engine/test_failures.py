@@ -48,7 +48,7 @@ def fresh(request, tiny_folder):
 
 
 @pytest.mark.parametrize("stage,after", [("encode", 0), ("step", 0), ("step", 2), ("decode", 3)])
-@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError, ValueError])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, ValueError])
 def test_errors_at_every_stage_leave_the_engine_as_it_was(fresh, monkeypatch, stage, after, kind):
     before = fresh.generate(ask("a green ship", num_inference_steps=1))
 
@@ -57,8 +57,7 @@ def test_errors_at_every_stage_leave_the_engine_as_it_was(fresh, monkeypatch, st
 
     with monkeypatch.context() as patch:
         break_stage(fresh, patch, stage, fail, after)
-        expected = MemoryPlanError if kind is MemoryError else LatteError
-        with pytest.raises(expected):
+        with pytest.raises(LatteError):
             fresh.generate(ask())
     assert fresh.alive
     assert same(before, fresh.generate(ask("a green ship", num_inference_steps=1)))

@@ -1,8 +1,10 @@
 """The choice of a memory plan as a pure function, on sizes of machines that we do not have."""
 
+from dataclasses import replace
+
 import pytest
 
-from latte_core.engine.plans import GIB, PLANS, ModelSizes, choose_plan
+from latte_core.engine.plans import GIB, PLANS, ModelSizes, choose_plan, next_plan
 from latte_core.errors import MemoryPlanError
 
 # The public Latte-1, from the shapes of its published files.
@@ -14,6 +16,7 @@ LATTE_1 = ModelSizes(
     hidden_size=1152,
     tokens=16 * 1024,
     decoder_elements=256 * 512 * 512,
+    blocks=56,
 )
 TINY = ModelSizes(200_000, 100_000, 3_000_000, 500_000, 192, 16 * 64, 32 * 64 * 64)
 
@@ -34,6 +37,7 @@ def plan(cuda_gib=None, cpu_gib=64, **options):
         ("offload-8bit", 5.90 + 3.1),
         ("offload-4bit", 4.31 + 3.1),
         ("text-on-cpu", 3.1),
+        ("split", 3.1 - 0.98 / 2),
     ],
 )
 def test_peaks_agree_with_published_figures(name, published):
@@ -53,6 +57,9 @@ def test_peaks_agree_with_published_figures(name, published):
         (8.2, "offload-4bit"),
         (6, "text-on-cpu"),
         (4, "text-on-cpu"),
+        (3.5, "split"),
+        (3, "streamed"),
+        (2, "streamed"),
     ],
 )
 def test_auto_fits_the_card(card_gib, name):
@@ -64,7 +71,7 @@ def test_auto_fits_the_card(card_gib, name):
 def test_auto_never_exceeds_and_never_falls_with_more_memory():
     order = {name: rank for rank, name in enumerate(PLANS)}
     ranks = []
-    for tenths in range(40, 300):
+    for tenths in range(20, 300):
         chosen = plan(tenths / 10)
         assert chosen.peak_bytes < tenths / 10 * GIB
         ranks.append(order[chosen.name])
@@ -73,10 +80,10 @@ def test_auto_never_exceeds_and_never_falls_with_more_memory():
 
 
 def test_a_card_that_is_too_small_falls_to_the_cpu_and_says_so():
-    chosen = plan(2)
+    chosen = plan(1)
     assert chosen.device == "cpu"
-    assert "text-on-cpu on cuda needs" in chosen.sentence
-    assert "2.0 GiB" in chosen.sentence
+    assert "streamed on cuda needs" in chosen.sentence
+    assert "1.0 GiB" in chosen.sentence
 
 
 @pytest.mark.parametrize(
@@ -138,3 +145,27 @@ def test_the_sentence_names_plan_device_and_gib():
     sentence = plan(12).sentence
     for word in ("offload on cuda", "GiB of 12.0 GiB free", "Chosen because resident on cuda"):
         assert word in sentence
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_every_plan_leads_down_to_one_that_needs_less(device):
+    at, names = plan(80, device=device), []
+    while at is not None:
+        names.append(at.name)
+        lower = next_plan(at, LATTE_1, {"cpu": GIB, "cuda": GIB})
+        if lower is not None:
+            assert lower.device == device and lower.peak_bytes < at.peak_bytes
+            for word in (f"memory ran out with {at.name}", "GiB", "close other programs"):
+                assert word in lower.sentence
+        at = lower
+    expected = {"cuda": list(PLANS), "cpu": ["resident", "split", "offload-8bit", "offload-4bit"]}
+    assert names == expected[device]
+
+
+def test_a_model_without_text_leads_past_the_plans_about_text():
+    classes = replace(LATTE_1, text=0, text_packed=0)
+    first = choose_plan(classes, {"cuda": 40 * GIB, "cpu": 64 * GIB})
+    names = [first.name]
+    while (first := next_plan(first, classes, {"cuda": GIB})) is not None:
+        names.append(first.name)
+    assert names == ["resident", "offload", "split", "streamed"]
