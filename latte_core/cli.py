@@ -45,6 +45,9 @@ COMMANDS = {
     "encode": Command("latte_core.data.encode_command", "cache a data set's latents in shards"),
     "bench": Command("latte_core.benchmark.command", "time the engine against stock diffusers"),
     "study": Command("latte_core.training.study_command", "measure what a design choice does"),
+    "calibrate": Command(
+        "latte_core.calibration.command", "find step plans that save a model's work"
+    ),
     "evaluate": Command("latte_core.evaluation.command", "measure how well prompts are followed"),
 }
 

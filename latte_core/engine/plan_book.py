@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from latte_core.checkpoints import model_hash
-from latte_core.checkpoints.files import read_json
+from latte_core.checkpoints.files import read_json, write_json
 from latte_core.checkpoints.manifest import STEP_PLANS
-from latte_core.diffusion.step_plan import BUILT_IN, FULL, StepPlan, from_text
+from latte_core.diffusion.step_plan import BUILT_IN, FULL, StepPlan, from_text, to_text
 from latte_core.errors import CheckpointError, ConfigError, RequestError
 
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "plans"
@@ -91,8 +91,11 @@ def read_plans(folder: Path) -> PlanBook:
     key = plan_key(folder)
     own = folder / STEP_PLANS
     path = own if own.is_file() else SHIPPED / f"{key}.json"
-    if not path.is_file():
-        return PlanBook()
+    return read_plans_of(path, key) if path.is_file() else PlanBook()
+
+
+def read_plans_of(path: Path, key: str) -> PlanBook:
+    """The plans of one file for the weights that `key` names. Raises CheckpointError."""
     data = read_json(path)
     try:
         if data["format"] != FORMAT:
@@ -110,6 +113,34 @@ def read_plans(folder: Path) -> PlanBook:
             "it again with python -m latte_core calibrate."
         )
     return PlanBook(dict(tables))
+
+
+def write_plans(
+    folder: Path, path: Path, tables: Mapping[Setting, Mapping[str, StepPlan]], notes: Any
+) -> None:
+    """Write calibrated plans of a model folder, whole or not at all; `notes` is anything JSON-able.
+
+    What the file held for other samplers and numbers of steps stays.
+    """
+    former = read_plans_of(path, plan_key(folder)).calibrated if path.is_file() else {}
+    data = {
+        "format": FORMAT,
+        "made_for": plan_key(folder),
+        "notes": notes,
+        "tables": [
+            {
+                "scheduler": scheduler,
+                "num_inference_steps": steps,
+                "plans": {
+                    name: {"share": plan.share, "steps": [to_text(step) for step in plan.steps]}
+                    for name, plan in plans.items()
+                },
+            }
+            for (scheduler, steps), plans in sorted({**former, **tables}.items())
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, data)
 
 
 def plan_key(folder: Path) -> str:
