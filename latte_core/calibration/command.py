@@ -12,6 +12,7 @@ from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
     from latte_core.diffusion.step_plan import StepPlan
+    from latte_core.calibration.trajectory import Run
     from latte_core.engine.pipeline import Pipeline
 
 BUDGETS = "0.75,0.5,0.33,0.25,0.2,0.15"
@@ -125,7 +126,7 @@ def _find(
 
     parts = pipeline.parts
     samples = draw_samples(describe(parts), arguments.prompts, CALIBRATING_SEED, settings)
-    runs = []
+    runs: list[Run] = []
     for sample in samples:
         _say(f"{settings['num_inference_steps']} steps: full run {len(runs) + 1}/{len(samples)}")
         resolved = sample.request.resolve(parts.defaults, parts.clip_lengths)

@@ -5,6 +5,8 @@ Needs as much device memory as a few blocks. The weights are the same, and so ar
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 
@@ -13,7 +15,7 @@ def stream_blocks(module: nn.Module, device: str) -> None:
 
     On CUDA the next one is copied on a second stream meanwhile, from pinned memory.
     """
-    from diffusers.hooks import apply_group_offloading
+    from diffusers.hooks.group_offloading import apply_group_offloading
 
     apply_group_offloading(
         module,
@@ -29,7 +31,7 @@ def stream_blocks(module: nn.Module, device: str) -> None:
 def unstream_blocks(module: nn.Module) -> None:
     """Take the hooks off again; the weights stay in main memory."""
     for part in module.modules():
-        registry = getattr(part, "_diffusers_hook", None)
-        for name in list(registry.hooks) if registry is not None else ():
+        registry: Any = getattr(part, "_diffusers_hook", None)
+        for name in [*registry.hooks] if registry is not None else []:
             registry.remove_hook(name, recurse=False)
     module.to("cpu")

@@ -96,12 +96,13 @@ class Ladder:
         self.pipeline.policy.release()
         to_main_memory(parts.modules())
         if parts.conditioning == "text" and not _holds_text_alike(parts, plan):
-            assert parts.folder is not None  # a loaded model
+            folder = parts.folder
+            assert folder is not None  # a loaded model
             parts = replace(parts, text=None)
             conditioner = Unconditional()
             self.pipeline = Pipeline(parts, Resident({}, {}), conditioner)
             recover()
-            parts = replace(parts, text=read_text(parts.folder, plan))
+            parts = replace(parts, text=read_text(folder, plan))
             conditioner = make_conditioner(parts)
         parts = replace(parts, plan=plan)
         self.pipeline = Pipeline(parts, make_policy(plan, parts.modules()), conditioner)

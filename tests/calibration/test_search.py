@@ -70,15 +70,15 @@ def test_the_best_table_of_every_budget_is_found():
 
 
 def test_more_work_is_never_worse_and_beats_plans_without_calibration():
-    told = facts(24)
+    told = facts(16)
     plans = [found[0] for found in search(told, [0.25, 0.5, 0.75])]
     errors = [predicted_error(told, plan) for plan in plans]
     assert errors == sorted(errors, reverse=True)
-    kinds = ["both" if i % 2 == 0 or i < 2 else "reuse" for i in range(24)]
+    kinds = ["both" if i % 2 == 0 or i < 2 else "reuse" for i in range(16)]
     alternate = tabulate("alternate", kinds, order=1)
     assert alternate.share > 0.5
     assert errors[1] < predicted_error(told, alternate)
-    assert predicted_error(told, full(24)) == 0
+    assert predicted_error(told, full(16)) == 0
 
 
 def test_steps_that_can_be_told_exactly_are_the_ones_left_out():
