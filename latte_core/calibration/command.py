@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
-    from latte_core.diffusion.step_plan import StepPlan
     from latte_core.calibration.trajectory import Run
+    from latte_core.diffusion.step_plan import StepPlan
     from latte_core.engine.pipeline import Pipeline
 
 BUDGETS = "0.75,0.5,0.33,0.25,0.2,0.15"
