@@ -238,6 +238,12 @@ class GenerationRequest:
                 f"guidance_scale is {self.guidance_scale:g}, but turbo has its guidance built in: "
                 "leave it out or set it to 1.",
             )
+        if self.turbo and self.plan not in (None, "full"):
+            raise RequestError(
+                "plan",
+                f"plan is {values.shown(self.plan)}, but the plans were found for the full transformer, "
+                "not for turbo: leave it out, or turn turbo off.",
+            )
         if self.turbo and self.negative_prompt:
             raise RequestError(
                 "negative_prompt",

@@ -142,7 +142,8 @@ def test_turbo_is_refused_where_there_is_none(tiny_folder):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("guidance_scale", 2.5), ("negative_prompt", "blurry"), ("turbo", 1)]
+    ("field", "value"),
+    [("guidance_scale", 2.5), ("negative_prompt", "blurry"), ("plan", "interval"), ("turbo", 1)],
 )
 def test_what_turbo_cannot_do_is_refused(field, value):
     with pytest.raises(RequestError) as error:
