@@ -241,7 +241,7 @@ class GenerationRequest:
         if self.turbo and self.plan not in (None, "full"):
             raise RequestError(
                 "plan",
-                f"plan is {values.shown(self.plan)}, but the plans were found for the full transformer, "
+                f"plan is {values.shown(self.plan)}, but plans are found for the full transformer, "
                 "not for turbo: leave it out, or turn turbo off.",
             )
         if self.turbo and self.negative_prompt:
