@@ -16,7 +16,7 @@ from latte_core.benchmark.stock import StockPipeline, stock_on
 from latte_core.benchmark.subjects import Embeds
 from latte_core.checkpoints import LATTE_1_DEFAULTS, plain_preview
 from latte_core.components.text_encoder import MAX_TOKENS, TextEncoder, new_text_encoder
-from latte_core.components.vae import VaeConfig, load_vae, new_vae
+from latte_core.components.vae import VaeConfig, for_decoding, load_vae, new_vae
 from latte_core.diffusion.guidance import pair_prompts
 from latte_core.engine.labels import make_conditioner
 from latte_core.engine.memory import MemoryPolicy, free_memory, make_policy
@@ -120,6 +120,7 @@ def random_bench(
     policy = make_policy(parts.plan, parts.modules())
     conditioner = make_conditioner(parts) if embeds is None else Prepared(embeds)
     stock = stock_on(transformer, copy.deepcopy(vae), text, parts.scheduler_config)
+    for_decoding(vae, device)
     note = "weights are random: what the pictures show means nothing and is not judged"
     return Bench(Pipeline(parts, policy, conditioner), stock, embeds, False, (note,))
 

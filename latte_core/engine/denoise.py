@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from latte_core.engine.parts import Parts
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.windows import Window, in_windows, plan_windows
 from latte_core.errors import ConfigError, NonFiniteError, RequestError
+
+if TYPE_CHECKING:
+    from latte_core.model.latte import Reading
 
 TIMED_STEPS = 2  # before a time to go is told
 
@@ -161,6 +164,7 @@ class Denoiser:
         self._parts = parts
         self._sampling = sampling
         self._stop_if_asked: Callable[[], None] = lambda: None
+        self._readings: dict[Any, Reading] = {}
         dtype = getattr(torch, parts.plan.transformer_dtype)
         self.outputs = kind(
             sampling.step_plan,
@@ -229,13 +233,27 @@ class Denoiser:
         output: Tensor = self._parts.transformer(
             seen.expand(rows, -1, -1, -1, -1),
             timestep.to(seen.device).expand(rows),
-            prompt_embeds=conditions.embeds,
-            prompt_attention_mask=conditions.mask,
+            prompt_embeds=self._read(conditions),
             class_labels=conditions.labels,
             num_images=num_images,
             frame_positions=frame_positions,
         )
         return output
+
+    def _read(self, conditions: Conditions) -> Reading:
+        """What all steps share, made at the first one that asks for these conditions."""
+        embeds = conditions.embeds
+        # Windows cut the same tensor anew each time; it lives as long as this run.
+        key = None if embeds is None else (embeds.data_ptr(), embeds.shape)
+        if key not in self._readings:
+            tracks = self._sampling.tracks
+            self._readings[key] = self._parts.transformer.read(
+                embeds,
+                conditions.mask,
+                images=sum(track.frames == 1 for track in tracks),
+                variance=any(reads_variance(track.scheduler) for track in tracks),
+            )
+        return self._readings[key]
 
     def _check_finite(self, output: Tensor, index: int) -> None:
         if not bool(torch.isfinite(output).all()):

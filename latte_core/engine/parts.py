@@ -26,7 +26,7 @@ from latte_core.checkpoints.files import read_header, read_json
 from latte_core.checkpoints.lora import lora_file, merge_lora
 from latte_core.checkpoints.manifest import sha256
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
-from latte_core.components.vae import load_temporal_vae, load_vae
+from latte_core.components.vae import for_decoding, load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.diffusion.step_plan import BUILT_IN
 from latte_core.engine.events import Loading
@@ -246,7 +246,7 @@ def _read_parts(
         turbo = load_transformer(folder / TURBO, dtype).requires_grad_(False)
     report(Loading("vae", "Reading the autoencoder", 0.9))
     vae_dtype = getattr(torch, plan.vae_dtype)
-    vae = load_vae(folder / "vae", vae_dtype)
+    vae = for_decoding(load_vae(folder / "vae", vae_dtype), plan.device)
     channels = transformer.config.in_channels
     if vae.config.latent_channels != channels:
         raise CheckpointError(

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from latte_core import __version__
-from latte_core.components.vae import decode_temporal, iter_frames
+from latte_core.components.vae import decode_temporal, frames_at_once, iter_frames
 from latte_core.engine.denoise import Denoiser, Sampling, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
-from latte_core.engine.memory import MemoryMeter, MemoryPolicy
+from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory
 from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
 from latte_core.engine.prompts import Conditioner
 from latte_core.engine.request import GenerationRequest
@@ -95,14 +95,22 @@ class Pipeline:
                     )
                 )
             emit(Decoding(len(clip), total))
-        waiting = [*clip, *stills][len(pixels) :]
-        if waiting:
+        # Clip and stills apart: a film is the same to the bit whatever is made beside it.
+        if waiting := [part for part in (clip[len(pixels) :], stills) if part]:
             with self.policy.using("vae") as vae:
-                for frame in iter_frames(vae, torch.stack(waiting)):
-                    check(steps, steps)
-                    pixels.append(frame)
-                    emit(Decoding(len(pixels), total))
+                for part in waiting:
+                    for frame in self._frames(vae, torch.stack(part), part is stills):
+                        check(steps, steps)
+                        pixels.append(frame)
+                        emit(Decoding(len(pixels), total))
         return _stacked(pixels[: len(clip)]), _stacked(pixels[len(clip) :])
+
+    def _frames(
+        self, vae: Any, latents: torch.Tensor, one_by_one: bool
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Decode latents (N, C, h, w), as many together as memory allows."""
+        free = free_memory()[self.parts.plan.device]
+        return iter_frames(vae, latents, 1 if one_by_one else frames_at_once(vae, latents, free))
 
     def _recipe(self, request: GenerationRequest) -> dict[str, Any]:
         """Everything that makes the same video again, JSON-able."""

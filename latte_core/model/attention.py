@@ -14,11 +14,13 @@ from latte_core.model.positions import rotate
 class Prompt(NamedTuple):
     """Projected prompt tokens (B, P, L, D) and a mask (B, P, L), True where a token counts.
 
-    P is 1 if one prompt serves all frames, else there is one for each frame.
+    P is 1 if one prompt serves all frames, else there is one for each frame. `kv` are the keys and
+    values (B*P, L, D) that one layer makes of the tokens, if it was asked before.
     """
 
     tokens: Tensor
     mask: Tensor | None
+    kv: tuple[Tensor, Tensor] | None = None
 
 
 def attention(
@@ -68,7 +70,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens read the prompt. Keys and values are made once per prompt, never once per frame."""
+    """Tokens read the prompt. Keys and values are made once per prompt, never once per frame.
+
+    `read` makes them for all steps of a run; without it, forward does so.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -77,10 +82,15 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
+    def read(self, prompt: Prompt) -> Prompt:
+        """The prompt with this layer's keys and values."""
+        k, v = self.kv(prompt.tokens.flatten(0, 1)).chunk(2, dim=-1)
+        return prompt._replace(kv=(k, v))
+
     def forward(self, x: Tensor, prompt: Prompt) -> Tensor:
         """Tokens (B, F, N, D) read P prompts each, where P is 1 or F -> (B, F, N, D)."""
         batch, prompts = prompt.tokens.shape[:2]
         rows = self.q(x).reshape(batch * prompts, -1, x.shape[-1])  # (B, F*N, D) or (B*F, N, D)
-        k, v = self.kv(prompt.tokens.flatten(0, 1)).chunk(2, dim=-1)
+        k, v = prompt.kv or self.read(prompt).kv  # type: ignore[misc]
         mask = None if prompt.mask is None else prompt.mask.flatten(0, 1)
         return self.proj(attention(rows, k, v, self.num_heads, mask)).reshape(x.shape)

@@ -62,10 +62,14 @@ class Modulation(NamedTuple):
         """Normalise x over its width, scale and shift."""
         return modulate(x, self.shift, self.scale)
 
+    def add(self, x: Tensor, h: Tensor) -> Tensor:
+        """Add what the sub-layer made, through the gate."""
+        return torch.addcmul(x, self.gate, h)
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without weights of its own, then (1 + scale) and shift."""
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
 class AdaLNZero(nn.Module):

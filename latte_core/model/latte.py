@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -37,12 +40,31 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.modulation = INJECTIONS[config.injection].own(config.hidden_size, 2)
-        self.linear = nn.Linear(config.hidden_size, config.patch_size**2 * config.out_channels)
+        self.places = config.patch_size**2
+        self.linear = nn.Linear(config.hidden_size, self.places * config.out_channels)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """Normalise, modulate, project."""
-        shift, scale = self.modulation(cond)
-        return self.linear(modulate(x, shift, scale))
+    def forward(self, x: Tensor, cond: Tensor, channels: int | None = None) -> Tensor:
+        """Normalise, modulate, project; to the first `channels` of each place, if not to all."""
+        x = modulate(x, *self.modulation(cond))
+        if channels is None:
+            return self.linear(x)
+        weight, bias = (
+            part.unflatten(0, (self.places, -1))[:, :channels].flatten(0, 1)
+            for part in (self.linear.weight, self.linear.bias)
+        )
+        return F.linear(x, weight, bias)
+
+
+class Reading(NamedTuple):
+    """What all steps of a run share; made by `Latte.read`.
+
+    Prompts as every block reads them, one value per block, for the video and for still images;
+    and whether a learned variance is wanted.
+    """
+
+    video: tuple[Prompt | None, ...]
+    stills: tuple[Prompt | None, ...]
+    variance: bool
 
 
 class Latte(nn.Module):
@@ -81,7 +103,7 @@ class Latte(nn.Module):
         self,
         latents: Tensor,
         timesteps: Tensor,
-        prompt_embeds: Tensor | None = None,
+        prompt_embeds: Tensor | Reading | None = None,
         prompt_attention_mask: Tensor | None = None,
         class_labels: Tensor | None = None,
         num_images: int = 0,
@@ -95,27 +117,59 @@ class Latte(nn.Module):
         video's; prompt_attention_mask (B, L) or (B, 1+I, L), 1 where a token counts. class_labels
         (B,) or (B, 1+I); `num_classes` itself stands for "no class".
         frame_positions (F/pt,) place the video's token frames in time, at 0, 1, 2 ... if not given.
+        A `Reading` may be given in place of embeds and mask.
         Returns (B, C_out, F+I, h, w). Raises ShapeError for inputs that do not fit the config.
         """
         config, batch = self.config, len(latents)
         frames = check_latents(config, latents, timesteps, num_images)
         labels = check_labels(config, class_labels, batch, num_images)
-        embeds = check_prompt(config, prompt_embeds, batch, num_images)
-        mask = check_mask(prompt_attention_mask, embeds)
         places = check_positions(config, frame_positions, frames)
+        reading = prompt_embeds if isinstance(prompt_embeds, Reading) else None
+        inputs = Inputs(timesteps, labels, None, None)
+        if not isinstance(prompt_embeds, Reading):
+            embeds = check_prompt(config, prompt_embeds, batch, num_images)
+            mask = check_mask(prompt_attention_mask, embeds)
+            inputs = Inputs(timesteps, labels, embeds, mask)
 
         # A video and its stills never meet in the network, so each is a pass of its own: the video
         # is the same to the bit whether stills come with it or not.
         parts = []
         if frames:
-            inputs = Inputs(timesteps, labels, embeds, mask, places).rows(slice(0, 1))
-            parts.append(self._denoise(latents[:, :, :frames], inputs, stills=False))
+            told = inputs.rows(slice(0, 1))._replace(frame_positions=places)
+            own = reading or self._reading(told)
+            parts.append(self._denoise(latents[:, :, :frames], told, own, stills=False))
         if images := latents.shape[2] - frames:
-            inputs = Inputs(timesteps, labels, embeds, mask).rows(slice(-images, None))
-            parts.append(self._denoise(latents[:, :, frames:], inputs, stills=True))
+            told = inputs.rows(slice(-images, None))
+            own = reading or self._reading(told)
+            parts.append(self._denoise(latents[:, :, frames:], told, own, stills=True))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def _denoise(self, latents: Tensor, inputs: Inputs, stills: bool) -> Tensor:
+    def read(
+        self,
+        prompt_embeds: Tensor | None = None,
+        prompt_attention_mask: Tensor | None = None,
+        images: int = 0,
+        variance: bool = True,
+    ) -> Reading:
+        """Compute what all steps of a run share: prompts, and every block's keys and values of them.
+
+        Embeds and mask as in `forward`, which takes the result in place of both; `images` counts
+        the frames that are still images, a video of one frame among them. Without `variance`,
+        forward leaves a learned one out and returns C channels.
+        """
+        variance = variance or self.upsample is not None  # that layer mixes all channels
+        if prompt_embeds is None:
+            return Reading((None,) * len(self.blocks), (None,) * len(self.blocks), variance)
+        own = len(prompt_embeds[0]) - 1 if prompt_embeds.ndim == 4 else 0
+        embeds = check_prompt(self.config, prompt_embeds, len(prompt_embeds), own)
+        mask = check_mask(prompt_attention_mask, embeds)
+        inputs = Inputs(prompt_embeds.new_zeros(len(prompt_embeds)), None, embeds, mask)
+        video = stills = self._keys_and_values(inputs.rows(slice(0, 1)))
+        if own and images:
+            stills = self._keys_and_values(inputs.rows(slice(-images, None)))
+        return Reading(video, stills, variance)
+
+    def _denoise(self, latents: Tensor, inputs: Inputs, reading: Reading, stills: bool) -> Tensor:
         """Denoise a video, or still images, (B, C, F, h, w) -> (B, C_out, F, h, w)."""
         conditions = self._conditions(inputs)
         cond = sum(conditions[1:], conditions[0])  # (B, 1 or F, 1, D)
@@ -127,8 +181,10 @@ class Latte(nn.Module):
             x = append_tokens(x, conditions, stills)
 
         rope = self._rope(x)
-        context = Context(self.shared(cond), self._prompt(inputs), rope, stills)
-        for index, block in enumerate(self.blocks):
+        context = Context(self.shared(cond), None, rope, stills)
+        prompts = reading.stills if stills else reading.video
+        for index, (block, prompt) in enumerate(zip(self.blocks, prompts, strict=True)):
+            context = context._replace(prompt=prompt)
             if index == self.first_time_block and rope is None and not stills:
                 x = self.positions.add_time(x, inputs.frame_positions)
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -136,7 +192,8 @@ class Latte(nn.Module):
             else:
                 x = block(x, context)
 
-        x = self.head(x[:, :frames, :places], cond)
+        channels = None if reading.variance else self.config.in_channels
+        x = self.head(x[:, :frames, :places], cond, channels)
         x = unpatch(x, grid, self.config.patch_size)
         return x if self.upsample is None else self.upsample(x)
 
@@ -146,6 +203,17 @@ class Latte(nn.Module):
         if self.label is not None and inputs.labels is not None:
             conditions.append(self.label(inputs.labels)[:, :, None])
         return conditions
+
+    def _reading(self, inputs: Inputs) -> Reading:
+        """Project the prompts, once each, and leave keys and values to the blocks."""
+        prompts = (self._prompt(inputs),) * len(self.blocks)
+        return Reading(prompts, prompts, True)
+
+    def _keys_and_values(self, inputs: Inputs) -> tuple[Prompt | None, ...]:
+        """What every block makes of the prompts, None where it reads none."""
+        prompt = self._prompt(inputs)
+        layers = [block.cross for block in self.blocks if isinstance(block, Block)]
+        return tuple(None if layer is None or prompt is None else layer.read(prompt) for layer in layers)
 
     def _prompt(self, inputs: Inputs) -> Prompt | None:
         """Project the prompts, once each."""

@@ -1,6 +1,7 @@
 """The autoencoder's door: encode, decode, files, refusals; compared with plain diffusers."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from latte_core.components.vae import (
     decode_frames,
     decode_temporal,
     encode_frames,
+    for_decoding,
+    frames_at_once,
+    iter_frames,
     load_temporal_vae,
     load_vae,
     new_vae,
@@ -174,3 +178,32 @@ def test_temporal_decoder_chunks_leave_no_seam(temporal_vae):
 def test_vae_config_json_names_the_stock_class(vae, tmp_path):
     save_vae(vae, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["_class_name"] == "AutoencoderKL"
+
+
+def test_frames_decoded_together_are_the_frames_alone(vae):
+    latents = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    alone = decode_frames(vae, latents)
+    together = np.stack(list(iter_frames(for_decoding(vae, "cpu"), latents, at_once=4)))
+    assert together.shape == alone.shape
+    assert np.abs(together.astype(int) - alone.astype(int)).max() <= 1
+    assert alone.std() > 1 and np.abs(alone[0].astype(int) - alone[1].astype(int)).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "free_gib", "wanted"),
+    [
+        ("cpu", 8, 9, 4),
+        ("cpu", 64, 9, 1),
+        ("cuda", 64, 24, 4),
+        ("cuda", 64, 3, 2),
+        ("cuda", 64, 0, 1),
+    ],
+)
+def test_frames_at_once_follow_cache_and_free_memory(device, side, free_gib, wanted):
+    """Latte-1's decoder: 256 channels at full size, 268 MB in fp32 at 512 px."""
+    config = SimpleNamespace(
+        block_out_channels=(16, 32, 64, 96) if side == 8 else (128, 256, 512, 512)
+    )
+    dtype = torch.float32 if device == "cpu" else torch.float16
+    vae = SimpleNamespace(config=config, dtype=dtype, device=torch.device(device))
+    assert frames_at_once(vae, torch.zeros(16, 4, side, side), free_gib * 2**30) == wanted

@@ -91,3 +91,12 @@ def test_prompt_is_projected_once_and_read_by_every_frame() -> None:
         frames = [layer(x[:, i : i + 1], Prompt(prompt, None)) for i in range(4)]
     assert rows[0] == 2 * 7, "keys and values for 2 x 7 prompt tokens, not for each of 4 frames"
     assert relative(together, torch.cat(frames, dim=1)) < 1e-6
+
+
+def test_keys_and_values_that_were_made_before_are_not_made_again() -> None:
+    layer = CrossAttention(48, HEADS).eval()
+    x, prompt = noise(2, 4, 9, 48), Prompt(noise(2, 1, 7, 48, seed=1), None)
+    with torch.no_grad():
+        wanted, read = layer(x, prompt), layer.read(prompt)
+        layer.kv.register_forward_pre_hook(lambda *_: pytest.fail("made again"))
+        assert torch.equal(layer(x, read), wanted)
