@@ -215,7 +215,8 @@ def _chunks(total: int, chunk: int, overlap: int) -> list[tuple[int, int]]:
 
 def _decode(vae: Any, latents: Tensor, **options: int) -> Tensor:
     """Decode latents, brought to the autoencoder's own scale, device and dtype."""
-    unscaled = latents.to(vae.device, vae.dtype) / vae.config.scaling_factor
+    weight = next(vae.parameters())  # diffusers' own `device` and `dtype` walk all modules
+    unscaled = latents.to(weight.device, weight.dtype) / vae.config.scaling_factor
     return vae.decode(unscaled, **options).sample
 
 

@@ -93,7 +93,8 @@ class Block(nn.Module):
         *attn, mlp = modulations(self.modulation(context.cond))
         if self.spec.join == "sum":
             h = attn[0].pre(x)
-            x = attn[0].add(x, sum(self._attend(axis, h, context) for axis in axes))
+            made = [self._attend(axis, h, context) for axis in axes]
+            x = attn[0].add(x, made[0] if len(made) == 1 else made[0] + made[1])
         else:
             for axis in axes:
                 # One set for both axes, or one each.

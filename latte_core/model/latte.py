@@ -213,7 +213,9 @@ class Latte(nn.Module):
         """What every block makes of the prompts, None where it reads none."""
         prompt = self._prompt(inputs)
         layers = [block.cross for block in self.blocks if isinstance(block, Block)]
-        return tuple(None if layer is None or prompt is None else layer.read(prompt) for layer in layers)
+        return tuple(
+            None if layer is None or prompt is None else layer.read(prompt) for layer in layers
+        )
 
     def _prompt(self, inputs: Inputs) -> Prompt | None:
         """Project the prompts, once each."""
