@@ -151,7 +151,7 @@ class Latte(nn.Module):
         images: int = 0,
         variance: bool = True,
     ) -> Reading:
-        """Compute what all steps of a run share: prompts, and every block's keys and values of them.
+        """Compute what all steps of a run share: prompts, their keys and values in every block.
 
         Embeds and mask as in `forward`, which takes the result in place of both; `images` counts
         the frames that are still images, a video of one frame among them. Without `variance`,
