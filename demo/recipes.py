@@ -34,6 +34,7 @@ OPTIONS = {
     "plan": "--plan",
     "turbo": "--turbo",  # a switch
     "tempo": "--tempo",
+    "first_frame": "--first-frame",
 }
 # Short names, so that a link fits into a message.
 SHORT = {
@@ -43,7 +44,7 @@ SHORT = {
     "guidance_scale": "guidance",
     "num_frames": "frames",
 }
-TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler", "plan", "tempo")
+TEXT_FIELDS = ("prompt", "negative_prompt", "mode", "scheduler", "plan", "tempo", "first_frame")
 # Between the values of a list, as text: a prompt may hold commas, but no line breaks.
 LISTS = {"image_class_labels": ",", "image_prompts": "\n"}
 FOREIGN = "This holds no settings of a film: it was not made by Latte Studio. Take another file."

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from latte_core.engine.inspection import BlockAttention, Inspected, Inspection
     from latte_core.engine.request import GenerationRequest
+    from latte_core.engine.start_picture import load_picture
     from latte_core.engine.worker import Job
     from latte_core.errors import (
         Cancelled,
@@ -91,6 +92,7 @@ __all__ = [
     "Step",
     "SteppedDown",
     "checkpoints",
+    "load_picture",
     "preset",
     "read_clip",
     "read_recipe",
@@ -118,6 +120,7 @@ _HOMES = {
     ),
     "latte_core.engine.inspection": ("BlockAttention", "Inspected", "Inspection"),
     "latte_core.engine.request": ("GenerationRequest",),
+    "latte_core.engine.start_picture": ("load_picture",),
     "latte_core.engine.worker": ("Job",),
     "latte_core.errors": (
         "Cancelled",

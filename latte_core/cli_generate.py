@@ -25,6 +25,7 @@ from latte_core.engine.events import (
     SteppedDown,
 )
 from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.engine.start_picture import load_picture
 from latte_core.errors import LatteError, MediaError, RequestError
 from latte_core.media import check_target, write_clip, write_still
 
@@ -73,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="file to write: .mp4, or .png in mode image", metavar="FILE"
     )
+    parser.add_argument(
+        "--first-frame",
+        help="picture that the clip begins with: PNG, JPEG or WebP, or a data URL of one",
+        metavar="FILE",
+    )
     for option, (field, text) in OPTIONS.items():
         parser.add_argument(option, dest=field, help=text, metavar="VALUE")
     parser.add_argument(
@@ -106,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         info = engine.describe()
         request = _with_plan(_with_classes(request, arguments, info), arguments, info)
+        request = _with_picture(request, arguments, info)
         job = engine.submit(request)
         for event in job.events():
             if stop.is_set():
@@ -122,6 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace) -> GenerationRequest:
     """The request, checked before the model is read; classes stand at 0 until their names are."""
     fields: dict[str, Any] = {"turbo": arguments.turbo}
+    if arguments.first_frame is not None:  # so that a wrong file is found before the model is read
+        fields["first_frame"] = _picture(arguments.first_frame, 64, 64)
     if arguments.class_name is not None:
         fields["class_label"] = 0
     if arguments.image_classes is not None:
@@ -161,6 +170,21 @@ def _with_plan(
         )
     steps = request.num_inference_steps
     return replace(request, plan=info.nearest_plan(arguments.budget, request.scheduler, steps))
+
+
+def _with_picture(
+    request: GenerationRequest, arguments: argparse.Namespace, info: EngineInfo
+) -> GenerationRequest:
+    """The request with its start picture at the clip's size."""
+    if arguments.first_frame is None:
+        return request
+    height = request.height or info.defaults.height
+    width = request.width or info.defaults.width
+    return replace(request, first_frame=_picture(arguments.first_frame, height, width))
+
+
+def _picture(given: str, height: int, width: int) -> str:
+    return given if given.startswith("data:") else load_picture(given, height, width)
 
 
 def _number(text: str) -> int | float | str:

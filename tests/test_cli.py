@@ -179,3 +179,23 @@ def test_progress_writes_lines_elsewhere_and_nothing_when_quiet():
     for event in EVENTS:
         cli_generate.Progress(silent, quiet=True).show(event)
     assert silent.getvalue() == ""
+
+
+def test_generate_begins_with_a_picture(capsys, tmp_path, options):
+    start = tmp_path / "start.png"
+    Image.fromarray(np.full((50, 90, 3), 120, np.uint8)).save(start)
+    out = tmp_path / "clip.mp4"
+    code, _, _ = run(capsys, "a cow", "--out", out, "--first-frame", start, "--quiet", *options)
+    assert code == 0
+    given = read_recipe(out)["first_frame"]
+    assert given.startswith("data:image/png;base64,")
+    again = tmp_path / "again.mp4"
+    assert run(capsys, "a cow", "--out", again, "--first-frame", given, *options)[0] == 0
+    assert np.array_equal(read_clip(out), read_clip(again))
+
+
+def test_generate_refuses_a_file_that_is_no_picture_before_it_loads(capsys, tmp_path):
+    (tmp_path / "start.png").write_text("no picture")
+    model = ["--model", "/no/such/model"]
+    code, _, err = run(capsys, "a cow", "--first-frame", tmp_path / "start.png", *model)
+    assert (code, "start.png is no picture" in err) == (2, True)

@@ -187,6 +187,24 @@ def prediction_of_noise(
     raise _unknown(prediction_type)
 
 
+def prediction_of_picture(
+    picture: Tensor,
+    model_input: Tensor,
+    timestep: Tensor | float,
+    alphas_cumprod: Tensor,
+    prediction_type: str,
+) -> Tensor:
+    """What the model would have predicted if it had this picture in mind: predict_x0 backwards."""
+    signal, noise = _level(timestep, alphas_cumprod)
+    if prediction_type == "epsilon":
+        return (model_input - signal * picture) / noise
+    if prediction_type == "v_prediction":
+        return (signal * model_input - picture) / noise
+    if prediction_type == "sample":
+        return picture
+    raise _unknown(prediction_type)
+
+
 def _level(timestep: Tensor | float, alphas_cumprod: Tensor) -> tuple[float, float]:
     """Factors of picture and noise at a timestep."""
     position = float(timestep)

@@ -22,7 +22,12 @@ from torch import Tensor
 from latte_core.components.preview import preview_frames
 from latte_core.diffusion.guidance import Conditions
 from latte_core.diffusion.planned import PlannedOutputs
-from latte_core.diffusion.schedulers import make_scheduler, predict_x0, reads_variance
+from latte_core.diffusion.schedulers import (
+    make_scheduler,
+    predict_x0,
+    prediction_of_picture,
+    reads_variance,
+)
 from latte_core.diffusion.step_plan import FULL, StepPlan
 from latte_core.engine.events import Step
 from latte_core.engine.parts import Parts
@@ -34,13 +39,27 @@ if TYPE_CHECKING:
     from latte_core.model.latte import Reading
 
 TIMED_STEPS = 2  # before a time to go is told
+# Of a start picture's correction, from frame to frame. Eight held-out clips from start pictures,
+# the change to the second frame in medians of later changes: 2.66 without (0), 1.40 with 0.7, 1.20
+# with 0.9, 1.16 with 0.97, which lets the subject's old place shine through for longest.
+FADING = 0.9
 
 
 class Track:
-    """One picture on its way from noise; latents are float32 (1, C, frames, h, w)."""
+    """One picture on its way from noise; latents are float32 (1, C, frames, h, w).
 
-    def __init__(self, noise: Tensor, scheduler: Any, generator: torch.Generator) -> None:
+    `known` (1, C, 1, h, w) is what the first frame has to become.
+    """
+
+    def __init__(
+        self,
+        noise: Tensor,
+        scheduler: Any,
+        generator: torch.Generator,
+        known: Tensor | None = None,
+    ) -> None:
         self.noise = noise
+        self.known = known
         self.scheduler = scheduler
         self.latents = noise * scheduler.init_noise_sigma
         self.seen = self.latents
@@ -61,9 +80,14 @@ class Track:
         """Take one step with the model's output; returns the present estimate of the picture."""
         channels = self.latents.shape[1]
         prediction = output[:, :channels]
-        estimate = predict_x0(
-            prediction, self.seen, timestep, self.scheduler.alphas_cumprod, prediction_type
-        )
+        levels = self.scheduler.alphas_cumprod
+        estimate = predict_x0(prediction, self.seen, timestep, levels, prediction_type)
+        if self.known is not None:
+            estimate = lead(estimate, self.known)
+            prediction = prediction_of_picture(
+                estimate, self.seen, timestep, levels, prediction_type
+            )
+            output = torch.cat([prediction, output[:, channels:]], dim=1)
         used = output if reads_variance(self.scheduler) else prediction
         self.latents = self.scheduler.step(
             used, timestep, self.latents, **self._options, return_dict=False
@@ -95,8 +119,21 @@ class Sampling:
         return torch.cat([getattr(track, attribute) for track in shown], dim=2).cpu().numpy()
 
 
-def start(request: GenerationRequest, parts: Parts) -> Sampling:
+def lead(estimate: Tensor, known: Tensor) -> Tensor:
+    """Lead an estimate of a clip (1, C, F, h, w) to begin with known latents (1, C, 1, h, w).
+
+    The first frame becomes what is known. What it lacked is added to the frames behind it too, ever
+    less, because a frame looks like the one before; the next steps keep of it what moves well.
+    """
+    frames = torch.arange(estimate.shape[2], device=estimate.device)
+    fading = (FADING**frames).view(-1, 1, 1)
+    return estimate + fading * (known - estimate[:, :, :1])
+
+
+def start(request: GenerationRequest, parts: Parts, known: Tensor | None = None) -> Sampling:
     """Draw the noise of a resolved request and make its samplers.
+
+    `known` (1, C, 1, h, w) are the latents of the clip's first frame, where it is given.
 
     The clip's noise is one draw (1, C, F, h, w) from the seed, as stock makes it; still i starts
     from its frame i. Raises RequestError if the sampler cannot run so few steps, or has no such
@@ -111,7 +148,7 @@ def start(request: GenerationRequest, parts: Parts) -> Sampling:
     device, scheduler = parts.plan.device, _scheduler(request, parts)
     clip = None
     if request.mode != "image":
-        clip = Track(noise.to(device), scheduler, generator)
+        clip = Track(noise.to(device), scheduler, generator, known)
     stills = []
     for index in range(request.num_images):
         own = _still_generator(request.seed, index)

@@ -147,6 +147,17 @@ class EngineInfo:
     trained_frames: int = 16
     tempos: tuple[str, ...] = ()
 
+    def borders(self, num_frames: int) -> tuple[int, ...]:
+        """Frames of a longer clip at which a window starts, or the one before has ended."""
+        from latte_core.engine.windows import window_starts
+
+        if num_frames <= self.trained_frames:
+            return ()
+        tube = self.clip_lengths[-1] - self.clip_lengths[-2]
+        starts = window_starts(num_frames, self.trained_frames, tube)
+        ends = {start + self.trained_frames for start in starts[:-1]}
+        return tuple(sorted(ends | set(starts[1:])))
+
     @property
     def plans(self) -> tuple[str, ...]:
         """Names of the step plans for the default sampler and steps, "full" first."""

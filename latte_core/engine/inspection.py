@@ -151,7 +151,7 @@ def look(
     """
     import torch
 
-    from latte_core.engine.denoise import Denoiser, start
+    from latte_core.engine.denoise import Denoiser
 
     if inspection.request.mode == "image":
         raise RequestError("mode", "mode is image, so there is no clip to look into: take a film.")
@@ -161,7 +161,7 @@ def look(
     check(0, 0)
     with torch.no_grad():
         prompt = pipeline.conditioner.encode(request, pipeline.policy)
-    sampling = start(request, pipeline.parts)
+    sampling = pipeline.start(request)
     total = len(sampling.timesteps)
     _check_step(inspection.step, total)
     # A step plan may leave this step out; the run ends here, so nothing else changes.

@@ -12,13 +12,20 @@ import numpy as np
 import torch
 
 from latte_core import __version__
-from latte_core.components.vae import decode_temporal, frames_at_once, iter_frames
+from latte_core.components.vae import (
+    decode_temporal,
+    encode_frames,
+    frames_at_once,
+    iter_frames,
+)
 from latte_core.engine.denoise import Denoiser, Sampling, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
 from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory
 from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
 from latte_core.engine.prompts import Conditioner
 from latte_core.engine.request import GenerationRequest
+from latte_core.engine.start_picture import picture_pixels
+from latte_core.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +61,7 @@ class Pipeline:
             )
         )
         check(0, 0)
-        sampling = start(request, self.parts)
+        sampling = self.start(request)
         name, network = self.parts.wanted(request)
         with _timed(timings, "denoise_s"), self.policy.using(name):
             parts = replace(self.parts, transformer=network)
@@ -76,6 +83,26 @@ class Pipeline:
             recipe=self._recipe(request),
             memory_gib=meter.gib(),
         )
+
+    def start(self, request: GenerationRequest) -> Sampling:
+        """The noise and samplers of a resolved request; its start picture, if any, as latents.
+
+        Raises NonFiniteError if the autoencoder makes no numbers of the picture.
+        """
+        if request.first_frame is None:
+            return start(request, self.parts)
+        assert request.height is not None and request.width is not None  # resolved
+        picture = picture_pixels(request.first_frame, request.height, request.width)
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        device = self.parts.plan.device
+        with self.policy.using("vae") as vae:
+            known = encode_frames(vae, pixels.to(device)).float()
+        if not bool(torch.isfinite(known).all()):
+            raise NonFiniteError(
+                "The autoencoder gave NaN or infinity for the first frame, so nothing was made. "
+                "Take another picture; if it stays, the model folder is damaged."
+            )
+        return start(request, self.parts, known[:, :, None])
 
     def _decode(
         self, sampling: Sampling, emit: Emit, check: Check

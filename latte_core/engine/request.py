@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.diffusion.step_plan import FULL
 from latte_core.engine import values
+from latte_core.engine.start_picture import check_picture
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class GenerationRequest:
 
     A clip longer than the model was trained on has a `tempo`: one motion stretched over it, or
     steady, at the trained speed. `EngineInfo.tempos` has the model's own first.
+
+    `first_frame` is a picture that the clip begins with, as a data URL; `load_picture` makes it of
+    a file.
     Raises RequestError, which names the field, for any value outside its limits.
     """
 
@@ -69,6 +73,7 @@ class GenerationRequest:
     plan: str | None = None
     turbo: bool = False
     tempo: str | None = None
+    first_frame: str | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -94,6 +99,8 @@ class GenerationRequest:
             checked["plan"] = values.plain_name("plan", self.plan)
         if self.tempo is not None:
             checked["tempo"] = values.choice("tempo", self.tempo, TEMPOS)
+        if self.first_frame is not None:
+            checked["first_frame"] = check_picture(self.first_frame)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_together()
@@ -208,6 +215,12 @@ class GenerationRequest:
                 "num_images",
                 f"num_images is {self.num_images}, but mode video makes no stills: leave it at 0 "
                 "or choose mode image or joint.",
+            )
+        if self.first_frame and (self.mode == "image" or self.num_frames == 1):
+            raise RequestError(
+                "first_frame",
+                "first_frame is set, but nothing moves in a still: choose mode video or joint and "
+                "more than one frame, or leave it out.",
             )
         self._check_classes()
         self._check_turbo()

@@ -23,14 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from latte_core.engine.values import WHOLE_LIMITS
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from torch import Tensor
 
     from latte_core.diffusion.guidance import Conditions
@@ -97,13 +96,20 @@ def with_tempo(
     return replace(request, tempo=tempo)
 
 
+def window_starts(frames: int, length: int, tube: int = 1) -> tuple[int, ...]:
+    """First frames of windows of `length` frames over a longer clip, each half over the next.
+
+    `tube` frames are never cut apart.
+    """
+    stride = max(tube, length // 2 // tube * tube)
+    return (*range(0, frames - length, stride), frames - length)
+
+
 def plan_windows(frames: int, config: ModelConfig, tempo: str | None) -> tuple[Window, ...]:
     """The windows of a clip; a single one for what the model makes in one pass."""
     length, tube = config.num_frames, config.patch_frames
     if frames <= length:
         return (Window(0, frames),)
-    stride = max(tube, length // 2 // tube * tube)
-    starts = [*range(0, frames - length, stride), frames - length]
     spread = tempo == "stretch" and config.temporal_positions == "absolute"
     step = (length // tube - 1) / (frames // tube - 1)
     return tuple(
@@ -114,7 +120,7 @@ def plan_windows(frames: int, config: ModelConfig, tempo: str | None) -> tuple[W
             if spread
             else None,
         )
-        for start in starts
+        for start in window_starts(frames, length, tube)
     )
 
 
@@ -129,6 +135,8 @@ def in_windows(
     latents (1, C, F+I, h, w): the clip, whose frames the windows cover, then stills, which come
     along with the first window. Returns (rows, C_out, F+I, h, w), float32 where it was blended.
     """
+    import torch
+
     frames = max(window.stop for window in windows)
     stills = latents.shape[2] - frames
     if len(windows) == 1:
@@ -158,10 +166,14 @@ def in_windows(
 def _positions(window: Window, latents: Tensor) -> Tensor | None:
     if window.positions is None:
         return None
+    import torch
+
     return torch.tensor(window.positions, device=latents.device)
 
 
 def _fading(length: int, device: torch.device) -> Tensor:
     """Weights of a window's frames: highest in its middle, lowest, but above 0, at its ends."""
+    import torch
+
     place = torch.arange(length, device=device)
     return torch.minimum(place + 1, length - place).float()

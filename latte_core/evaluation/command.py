@@ -26,6 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=int, default=0, help="stills beside each clip (joint mode), judged too"
     )
+    parser.add_argument("--frames", type=int, help="frames of a clip instead of the model's own")
+    parser.add_argument("--tempo", help="of longer clips: stretch or steady")
+    parser.add_argument("--height", type=int, help="in pixels, instead of the model's own")
+    parser.add_argument("--width", type=int, help="in pixels, instead of the model's own")
+    parser.add_argument("--size", type=int, help="height and width in one")
+    parser.add_argument(
+        "--first-frame",
+        action="store_true",
+        help="begin each clip with the first frame of the rendered clip of its prompt",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--showcase", type=Path, help="write the model's examples, moving (WebP)")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) here")
@@ -46,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _request(prompt: str, seed: int, arguments: argparse.Namespace) -> Any:
+def _request(prompt: str, seed: int, arguments: argparse.Namespace, **more: Any) -> Any:
     from latte_core import GenerationRequest
 
     return GenerationRequest(
@@ -57,6 +67,11 @@ def _request(prompt: str, seed: int, arguments: argparse.Namespace) -> Any:
         mode="joint" if arguments.images else "video",
         num_images=arguments.images,
         turbo=arguments.turbo,
+        num_frames=arguments.frames,
+        tempo=arguments.tempo,
+        height=arguments.height or arguments.size,
+        width=arguments.width or arguments.size,
+        **more,
     )
 
 
@@ -74,41 +89,36 @@ def _show(engine: Any, arguments: argparse.Namespace) -> None:
 
 def _measure(engine: Any, arguments: argparse.Namespace) -> None:
     """Print the table of prompt following, and write what else was asked for."""
-    from latte_core.components.vae import decode_frames, encode_frames, load_vae
-    from latte_core.data.pixels import to_pixels
     from latte_core.evaluation import prompt_following as following
     from latte_core.evaluation.probe import load_probe
+    from latte_core.evaluation.session import Session
+    from latte_core.evaluation.shapes import seen
     from latte_core.evaluation.sheet import contact_sheet
 
     probe = load_probe(arguments.probe)
-    vae = load_vae(Path(arguments.model) / "vae")
     prompts = following.held_out_prompts(
         probe.world, arguments.prompts, arguments.seed, arguments.language
     )
-    made: list[tuple[str, Any]] = []
-    beside: list[list[bool] | None] = []
 
-    def generate(prompt: following.PromptSpec) -> following.Frames:
-        clip = engine.generate(_request(prompt.prompt, prompt.seed, arguments))
-        made.append((prompt.prompt, clip.frames))
-        if arguments.images:
-            beside.append(following.score_stills(probe, clip.frames, clip.stills, prompt.spec))
-        sys.stderr.write(f"\r{len(made)}/{len(prompts)} clips")
-        return clip.frames
+    def ask(prompt: following.PromptSpec, **more: Any) -> Any:
+        sys.stderr.write(f"\r{len(session.made)}/{len(prompts)} clips")
+        return engine.generate(_request(prompt.prompt, prompt.seed, arguments, **more))
 
-    def through_vae(clip: following.Frames) -> following.Frames:
-        return decode_frames(vae, encode_frames(vae, to_pixels(clip)))
-
-    rows = list(following.measure_following(probe, prompts, generate, through_vae))
+    info = engine.describe()
+    size = (
+        arguments.height or arguments.size or info.defaults.height,
+        arguments.width or arguments.size or info.defaults.width,
+    )
+    vae = Path(arguments.model) / "vae"
+    session = Session(probe, vae, ask, info, size, arguments.first_frame)
+    rows = list(
+        following.measure_following(probe, prompts, session.generate, session.through_vae, seen)
+    )
     sys.stderr.write("\n")
     sys.stdout.write(following.format_table(rows) + "\n")
-    stills = [mark for marks in beside if marks is not None for mark in marks]
-    if stills:
-        sys.stdout.write(
-            f"stills beside right clips: {100 * sum(stills) / len(stills):.1f} % of {len(stills)} "
-            "show the clip's subject and place\n"
-        )
+    for line in session.lines([prompt.spec for prompt in prompts]):
+        sys.stdout.write(line + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps(following.as_json(rows), indent=2) + "\n")
     if arguments.sheet:
-        contact_sheet(made).save(arguments.sheet)
+        contact_sheet(session.made).save(arguments.sheet)

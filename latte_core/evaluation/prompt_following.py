@@ -106,19 +106,21 @@ def measure_following(
     prompts: Sequence[PromptSpec],
     generate: Callable[[PromptSpec], Frames],
     through_vae: Callable[[Frames], Frames] | None = None,
+    view: Callable[[Frames], Frames] = lambda clip: clip,
 ) -> Iterator[Following]:
     """Yield the rows of the table: ceiling, ceiling through the autoencoder, generated, floor.
 
-    `generate` gives uint8 (F, H, W, 3) for one prompt.
+    `generate` gives uint8 (F, H, W, 3) for one prompt; `view` is what the probe is shown of a clip.
     """
     specs = [p.spec for p in prompts]
     clips = [generate(p) for p in prompts]
     frames, height, width = clips[0].shape[:3]
     real = [render_clip(spec, frames, height, width) for spec in specs]
-    yield score(probe, real, specs, "rendered (ceiling)")
+    yield score(probe, [view(clip) for clip in real], specs, "rendered (ceiling)")
     if through_vae is not None:
-        again = [through_vae(clip) for clip in real]
+        again = [view(through_vae(clip)) for clip in real]
         yield score(probe, again, specs, "rendered, through the VAE")
+    clips = [view(clip) for clip in clips]
     yield score(probe, clips, specs, "generated")
     yield score(probe, clips, shuffled(specs), "generated, shuffled prompts (floor)")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from latte_core import Engine, GenerationRequest
-from latte_core.engine.windows import plan_windows
 from latte_core.evaluation.probe import judge, load_probe
 from latte_core.evaluation.smoothness import seam
 
@@ -28,11 +27,9 @@ def clip(engine, seed, frames=FRAMES):
 
 def test_long_clip_has_no_seam_and_one_motion(engine):
     frames = clip(engine, 5)
-    config = engine._pipeline.parts.transformer.config
-    windows = plan_windows(FRAMES, config, "stretch")
-    borders = {w.start for w in windows[1:]} | {w.stop for w in windows[:-1]}
-    assert sorted(borders) == [8, 16, 24]
-    assert seam(frames, sorted(borders)) <= 1
+    borders = engine.describe().borders(FRAMES)
+    assert borders == (8, 16, 24)
+    assert seam(frames, borders) <= 1
     said = judge(load_probe(ASSETS / "world" / "probe.safetensors"), frames[None, ::2])[0]
     assert (said["subject"], said["motion"], said["scene"]) == ("butterfly", "right", "plain")
 

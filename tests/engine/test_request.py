@@ -184,6 +184,7 @@ def test_resolve_fills_everything_and_draws_a_seed():
     assert [name for name, value in resolved.to_dict().items() if value is None] == [
         "class_label",
         "tempo",
+        "first_frame",
     ]
     assert 0 <= resolved.seed < 2**32
     assert resolved.num_inference_steps == 50
