@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=2024, help="which prompts and noise")
     add("--device", default="auto", help="auto, cuda or cpu")
     add("--threads", type=int, help="threads of torch on the CPU")
+    add("--start", action="store_true", help="only time `python app.py` to its first clip")
+    add("--growth", type=Path, help="only write how cost grows to this CSV and a PNG beside it")
     add("--json", type=Path, help="write the figures here too")
 
 
@@ -39,7 +41,36 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    return _compare(arguments)
+    if arguments.start:
+        return _start()
+    return _compare(arguments) if arguments.growth is None else _grow(arguments)
+
+
+def _start() -> int:
+    """From `python app.py` to the first finished clip."""
+    from latte_core.benchmark.report import this_machine
+    from latte_core.benchmark.start import time_to_first_clip
+
+    first = time_to_first_clip()
+    machine = this_machine("cpu")
+    sys.stdout.write(
+        f"page after {first.page_s:.1f} s, first clip after {first.clip_s:.1f} s "
+        f"({machine['cores']} cores, load {machine['load']}, {machine['date']})\n"
+    )
+    return 0
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    """Cost along frames, size and steps, as CSV and as a chart beside it."""
+    from latte_core.benchmark.chart import draw_chart
+    from latte_core.benchmark.growth import compute_growth, measure_growth, to_table, write_csv
+
+    points = [*measure_growth(arguments.model, _say), *compute_growth()]
+    _say("")
+    write_csv(points, arguments.growth)
+    draw_chart(points, arguments.growth.with_suffix(".png"))
+    sys.stdout.write(to_table(points) + "\n")
+    return 0
 
 
 @dataclass(frozen=True, eq=False)
