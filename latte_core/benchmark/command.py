@@ -95,7 +95,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     stock, *ours = _settings(arguments, bench.pipeline.parts.defaults)
     subjects: list[Any] = [
         Stock(bench.stock, stock, bench.embeds),
-        *(Ours(bench.pipeline, setting) for setting in ours),
+        *(Ours(bench.forgetful(), setting) for setting in ours),
     ]
     asked = _asked(arguments, bench)
     rounds = asked.cases[: arguments.repeats]

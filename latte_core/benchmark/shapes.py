@@ -68,6 +68,12 @@ class Bench:
     trained: bool
     notes: tuple[str, ...]
 
+    def forgetful(self) -> Pipeline:
+        """Our pipeline with a memory of prompts of its own, so that no row profits of another's."""
+        if self.embeds is not None:
+            return self.pipeline
+        return replace(self.pipeline, conditioner=make_conditioner(self.pipeline.parts))
+
     @property
     def device(self) -> Device:
         """Where both run."""
