@@ -1,13 +1,18 @@
 """Memory policies: accelerate's hooks on the CPU, packed text encoders, who is where when."""
 
+import gc
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from latte_core import Engine, GenerationRequest
+from latte_core.components.text_encoder import load_text_encoder
 from latte_core.engine.memory import Offload, Resident, cpu_has_bf16, free_memory, is_packed
 
+MAPS = Path("/proc/self/maps")
 REQUEST = GenerationRequest("a red rocket flies", seed=7, num_inference_steps=2)
 
 
@@ -111,3 +116,16 @@ def test_engine_runs_with_a_packed_text_encoder(tiny_folder, bits, limit):
     assert np.array_equal(first.frames, again.frames)
     difference = np.linalg.norm(first.latents - expected) / np.linalg.norm(expected)
     assert 0 < difference < limit
+
+
+@pytest.mark.skipif(not MAPS.is_file(), reason="this system does not tell what is mapped")
+def test_text_weights_in_the_dtype_of_their_file_stay_on_disk(tiny_folder):
+    """Mapped pages come in when they are read and go again under pressure; copies do not."""
+    weights = str(tiny_folder / "text_encoder" / "model.safetensors")
+    kept = load_text_encoder(tiny_folder, torch.float32)
+    assert weights in MAPS.read_text()
+    del kept
+    gc.collect()
+    assert weights not in MAPS.read_text()
+    converted = load_text_encoder(tiny_folder, torch.bfloat16)
+    assert converted.model.dtype == torch.bfloat16 and weights not in MAPS.read_text()
