@@ -137,15 +137,11 @@ def _find(
     every = arguments.every or max(1, settings["num_inference_steps"] // PROBES)
     facts = gather_facts(pipeline, runs, every, scale)
     found: dict[str, StepPlan] = {}
-    least = float("inf")
-    for plans in search(facts, sorted(budgets), CANDIDATES):
+    for plans in search(facts, budgets, CANDIDATES):
         errors = [sum(final_error(pipeline, run, plan) for run in runs) for plan in plans]
-        best, error = plans[errors.index(min(errors))], min(errors) / len(runs)
-        _say(f"{best.name}: {best.rows} rows, squared error {error:.2g}")
-        if error < least:
-            found, least = {best.name: best, **found}, error
-        else:
-            _say(f"{best.name} is left out: a plan that does less work is nearer")
+        best = plans[errors.index(min(errors))]
+        _say(f"{best.name}: {best.rows} rows, squared error {min(errors) / len(runs):.2g}")
+        found[best.name] = best
     return found
 
 

@@ -278,18 +278,23 @@ class Denoiser:
         return output
 
     def _read(self, conditions: Conditions) -> Reading:
-        """What all steps share, made at the first one that asks for these conditions."""
+        """What all steps share, made at the first one that asks for these conditions.
+
+        Where the blocks come in by turns, it is made in main memory, where they wait.
+        """
         embeds = conditions.embeds
         # Windows cut the same tensor anew each time; it lives as long as this run.
         key = None if embeds is None else (embeds.data_ptr(), embeds.shape)
         if key not in self._readings:
-            tracks = self._sampling.tracks
-            self._readings[key] = self._parts.transformer.read(
-                embeds,
-                conditions.mask,
+            tracks, plan = self._sampling.tracks, self._parts.plan
+            at = torch.device("cpu") if plan.streamed else None
+            reading = self._parts.transformer.read(
+                _moved(embeds, at),
+                _moved(conditions.mask, at),
                 images=sum(track.frames == 1 for track in tracks),
                 variance=any(reads_variance(track.scheduler) for track in tracks),
             )
+            self._readings[key] = _moved(reading, torch.device(plan.device) if at else None)
         return self._readings[key]
 
     def _check_finite(self, output: Tensor, index: int) -> None:
@@ -304,6 +309,16 @@ class Denoiser:
         shown = preview_frames(torch.cat(estimates, dim=2)[0], self._parts.preview)
         clip_frames = self._sampling.clip.frames if self._sampling.clip else 0
         return shown[:clip_frames], shown[clip_frames:]
+
+
+def _moved(value: Any, device: torch.device | None) -> Any:
+    """The tensors in nested tuples on another device; as they are if there is none."""
+    if device is None or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Tensor):
+        return value.to(device)
+    parts = [_moved(part, device) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
 def _per_track(output: Tensor, tracks: tuple[Track, ...]) -> Iterator[Tensor]:

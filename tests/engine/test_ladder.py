@@ -1,6 +1,7 @@
 """Memory that runs out in the real path: one plan down, same seed, same clip; or a clear end."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_a_job_completes_with_the_next_plan_and_says_so(fresh, expected, kind, s
 
 
 def test_decoding_that_runs_out_begins_again_with_the_same_seed(fresh, expected):
-    handle = fail_once(fresh._pipeline.parts.vae.decoder, MemoryError(), after=2)
+    handle = fail_once(fresh._pipeline.parts.vae.decoder, MemoryError())
     made = fresh.generate(SMALL)
     handle.remove()
     assert same(made, expected["split"])
@@ -162,6 +163,29 @@ def test_other_errors_are_no_shortage(fresh):
             events.append(event)
     handle.remove()
     assert not any(isinstance(event, SteppedDown) for event in events)
+
+
+def test_what_blocks_read_outside_of_their_forward_is_made_where_they_wait(tiny_folder, expected):
+    """The plan as a GPU would carry it out, with the CPU's devices and dtypes in its place."""
+    with Engine.load(tiny_folder, memory="split") as engine:
+        plan = replace(engine._pipeline.parts.plan, name="streamed", streamed=True)
+        engine._ladder.place(plan)
+        model = engine._pipeline.parts.transformer
+        told, read = [], model.read
+
+        def watched(embeds, *args, **options):
+            told.append(embeds.device.type)
+            return read(embeds, *args, **options)
+
+        model.read = watched
+        assert same(engine.generate(SMALL), expected["split"])
+        del model.read
+        assert told and set(told) == {"cpu"}
+        assert all(hasattr(block, "_diffusers_hook") for block in model.blocks)
+        engine._ladder.place(replace(plan, name="split", streamed=False))
+        hooks = [block._diffusers_hook.hooks for block in model.blocks]
+        assert not any(hooks)
+        assert same(engine.generate(SMALL), expected["split"])
 
 
 def test_blocks_come_and_go_and_the_result_is_the_same(tiny_folder, monkeypatch):
