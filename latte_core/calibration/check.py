@@ -52,7 +52,7 @@ def check_plans(
     assert info.step_plans is not None
     # What else would save half of the work: half of the steps. No step plan should be worse.
     halved = {"plan": "full", "num_inference_steps": max(1, steps // 2)}
-    ways = {"full": {"plan": "full"}, "full, half the steps": halved}
+    ways: dict[str, dict[str, Any]] = {"full": {"plan": "full"}, "full, half the steps": halved}
     ways |= {name: {"plan": name} for name in names if name != "full"}
     whole: list[NDArray[np.uint8]] = []
     found = []
