@@ -155,15 +155,16 @@ class Story:
     def _step(self, event: Step) -> StageState:
         share = (AFTER_STEPS - AFTER_ENCODING) * event.index / max(1, event.total)
         text = self._texts("run.step", index=event.index, total=event.total)
-        if event.index == 0:
-            text = self._texts("run.noise", seed=self._state.seed)
         self._parts.note("denoise", event.seconds if event.index else 0.0)
-        state = self._show(
-            state="running",
-            text=text,
-            detail=self._eta(event.eta_s),
-            progress=AFTER_ENCODING + share,
-        )
+        if event.index:
+            state = self._show(
+                state="running",
+                text=text,
+                detail=self._eta(event.eta_s),
+                progress=AFTER_ENCODING + share,
+            )
+        else:  # the noise, while the prompt is still being read
+            state = self._state
         strip = make_strip(event.preview, event.stills)
         return replace(state, strip=strip, step=event.index, total=event.total)
 

@@ -55,6 +55,8 @@ INFO = FakeInfo(
     conditioning="text",
     classes=(),
     step_plans=PlanBook(),
+    clip_lengths=(1, *range(8, 65)),
+    turbo=False,
 )
 
 
@@ -76,7 +78,9 @@ class FakeEngine:
 
     def submit(self, request: GenerationRequest) -> FakeJob:
         self.requests.append(request)
-        return FakeJob(self, request.resolve(DEFAULTS))
+        own = SimpleNamespace(**{**vars(DEFAULTS), "guidance_scale": 1.0})
+        defaults = own if request.turbo else DEFAULTS  # turbo has its guidance built in
+        return FakeJob(self, request.resolve(defaults, self.info.clip_lengths))
 
 
 class FakeJob:
@@ -97,9 +101,13 @@ class FakeJob:
         known = {"a", "the", "rocket", "cat", "red", "sea"}
         words = tuple(word for word in request.prompt.split() if word not in known)
         unknown = words[:2] if "zeppelin" in words else ()
+        yield Step(0, total, *self._pictures(0.0, 8), 0.0, None)
+        while self.engine.hold_at == 0 and not self.engine.go.wait(0.05):  # a slow text encoder
+            if self.stop.is_set():
+                raise Cancelled(0, total)
         yield Encoded(len(words), unknown, 0.01, {"zeppelin": "balloon"} if unknown else {})
-        for index in range(total + 1):
-            if index and self.stop.wait(self.engine.step_s):
+        for index in range(1, total + 1):
+            if self.stop.wait(self.engine.step_s):
                 raise Cancelled(index - 1, total)
             while index == self.engine.hold_at and not self.engine.go.wait(0.05):
                 if self.stop.is_set():

@@ -210,12 +210,6 @@ class Denoiser:
             parts.prediction_type,
         )
 
-    def first_event(self) -> Step:
-        """Step 0: the noise that the seed stands for."""
-        total = len(self._sampling.timesteps)
-        noise = [track.noise for track in self._sampling.tracks]
-        return Step(0, total, *self._pictures(noise), seconds=0.0, eta_s=None)
-
     @torch.no_grad()
     def run(self, emit: Callable[[Step], None], check: Callable[[int, int], None]) -> None:
         """Take every step; `check(done, total)` is called before each window and may raise."""
@@ -226,7 +220,7 @@ class Denoiser:
             self._stop_if_asked()
             began = time.perf_counter()
             estimates = self.step(timestep, index)
-            pictures = self._pictures(estimates)
+            pictures = _pictures(self._parts, self._sampling, estimates)
             durations.append(time.perf_counter() - began)
             emit(Step(index, total, *pictures, durations[-1], _time_to_go(durations, total)))
         check(total, total)
@@ -304,11 +298,21 @@ class Denoiser:
                 "the guidance, try another seed or scheduler; if it stays, the model is damaged."
             )
 
-    def _pictures(self, estimates: list[Tensor]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Previews of the clip (F, h, w, 3) and of the stills (I, h, w, 3)."""
-        shown = preview_frames(torch.cat(estimates, dim=2)[0], self._parts.preview)
-        clip_frames = self._sampling.clip.frames if self._sampling.clip else 0
-        return shown[:clip_frames], shown[clip_frames:]
+
+def first_event(parts: Parts, sampling: Sampling) -> Step:
+    """Step 0: the noise that the seed stands for, which needs neither prompt nor network."""
+    noise = [track.noise for track in sampling.tracks]
+    pictures = _pictures(parts, sampling, noise)
+    return Step(0, len(sampling.timesteps), *pictures, seconds=0.0, eta_s=None)
+
+
+def _pictures(
+    parts: Parts, sampling: Sampling, estimates: list[Tensor]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Previews of the clip (F, h, w, 3) and of the stills (I, h, w, 3)."""
+    shown = preview_frames(torch.cat(estimates, dim=2)[0], parts.preview)
+    clip_frames = sampling.clip.frames if sampling.clip else 0
+    return shown[:clip_frames], shown[clip_frames:]
 
 
 def _moved(value: Any, device: torch.device | None) -> Any:

@@ -2,7 +2,7 @@
 
 engine = Engine.load("assets/latte-world")
 for event in engine.stream(GenerationRequest(prompt="a red rocket flies up over the sea")):
-    ...                                 # Encoded, Step, Step, ..., Decoding, ..., Finished
+    ...                                 # Step, Encoded, Step, ..., Decoding, ..., Finished
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One denoising step is done; index 0 comes before the first and shows the seed's noise.
+    """One denoising step is done; index 0 comes before `Encoded` and shows the seed's noise.
 
     preview uint8 (F, h, w, 3) and stills uint8 (I, h, w, 3) show the model's present estimate of
     the final picture, one pixel a latent. `seconds` is this step's duration, `eta_s` the time

@@ -18,7 +18,7 @@ from latte_core.components.vae import (
     frames_at_once,
     iter_frames,
 )
-from latte_core.engine.denoise import Denoiser, Sampling, start
+from latte_core.engine.denoise import Denoiser, Sampling, first_event, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
 from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory
 from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
@@ -53,6 +53,9 @@ class Pipeline:
         meter = MemoryMeter(self.parts.plan.device)
         check = _sampled(check, meter)
         check(0, 0)
+        sampling = self.start(request)
+        emit(first_event(self.parts, sampling))  # at once: a large text encoder takes a while
+        check(0, 0)
         with _timed(timings, "encode_s"):
             prompt = self.conditioner.encode(request, self.policy)
         emit(
@@ -61,12 +64,10 @@ class Pipeline:
             )
         )
         check(0, 0)
-        sampling = self.start(request)
         name, network = self.parts.wanted(request)
         with _timed(timings, "denoise_s"), self.policy.using(name):
             parts = replace(self.parts, transformer=network)
             denoiser = Denoiser(parts, prompt.conditions, sampling)
-            emit(denoiser.first_event())
             denoiser.run(emit, check)
         with _timed(timings, "decode_s"):
             frames, stills = self._decode(sampling, emit, check)

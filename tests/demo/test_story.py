@@ -19,12 +19,14 @@ def step(index, total=10, eta_s=None):
 
 
 def test_story_tells_stages_in_words_with_a_bar_that_only_grows(story):
-    events = [Encoded(3, (), 0.1), *(step(i) for i in range(11)), *(Decoding(i, 4) for i in (1, 4))]
+    events = [step(0), Encoded(3, (), 0.1), *(step(i) for i in range(1, 11))]
+    events += [Decoding(1, 4), Decoding(4, 4)]
     states = [story.begun(8), *(story.tell(event) for event in events), story.saving()]
     states.append(story.finished(Files("v.mp4", (), (), "facts"), 12.3))
     shares = [state.progress for state in states if state.progress is not None]
     assert shares == sorted(shares) and shares[-1] == 1.0
-    assert states[0].text == "Reading the prompt"
+    assert states[0].text == states[1].text == "Reading the prompt"
+    assert states[1].step == 0 and states[1].strip.frames == 4  # the noise is there already
     assert states[2].text == "Starting from the noise of seed 7"
     assert states[5].text == "Step 3 of 10"
     assert states[-3].text == "Developing frame 4 of 4"

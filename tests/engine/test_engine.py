@@ -28,7 +28,7 @@ from latte_core.engine import parts as parts_module
 def test_events_come_in_order_and_complete(engine):
     events = list(engine.stream(ask()))
     assert [type(event) for event in events] == (
-        [Encoded] + [Step] * 5 + [Decoding] * FRAMES + [Finished]
+        [Step, Encoded] + [Step] * 4 + [Decoding] * FRAMES + [Finished]
     )
     steps = [event for event in events if isinstance(event, Step)]
     assert [(step.index, step.total) for step in steps] == [(index, 4) for index in range(5)]

@@ -47,5 +47,5 @@ def test_a_still_without_words_is_refused_by_the_fields_name(engine):
     with pytest.raises(RequestError, match="image_prompts has no words left") as caught:
         engine.generate(ask(mode="image", image_prompts=["https://example.org/"]))
     assert caught.value.field == "image_prompts"
-    first = next(iter(engine.stream(ask(mode="image", image_prompts=["a blue cow"]))))
-    assert isinstance(first, Encoded)
+    events = list(engine.stream(ask(mode="image", image_prompts=["a blue cow"])))
+    assert isinstance(events[1], Encoded) and len(events[-1].generation.stills) == 1

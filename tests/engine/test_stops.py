@@ -64,8 +64,8 @@ def test_cancel_ends_within_one_step(engine, stepwise):
         calls.clear()
         job = engine.submit(ask(num_inference_steps=5))
         events = job.events()
-        assert isinstance(next(events), Encoded)
         assert next(events).index == 0
+        assert isinstance(next(events), Encoded)
         for index in range(1, stop_after + 1):
             gate.release()
             assert next(events).index == index
