@@ -267,6 +267,11 @@ def from_page(asked: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
     values["negative_prompt"] = values["negative_prompt"] or ""
     values["seed"] = _typed_number(values["seed"])
     values["scheduler"] = values["scheduler"] or None
+    if values["turbo"]:  # has its own steps, and guidance built in; the fields are hidden
+        values |= {"num_inference_steps": None, "guidance_scale": None, "negative_prompt": ""}
+        values["plan"] = ALL
+    if not info:  # how long its clips are is not known; the field is hidden
+        values["num_frames"] = None
     if values["mode"] == "video":
         values["num_images"] = 0
     count = values["num_images"] if isinstance(values["num_images"], int) else 0

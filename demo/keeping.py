@@ -105,6 +105,8 @@ class Keeper:
             said.append(self._texts("recipe.other_model", model=other))
         size = (request.num_frames, request.height, request.width)
         own = (info.defaults.num_frames, info.defaults.height, info.defaults.width)
+        if request.num_frames in info.clip_lengths:  # the page can ask for it
+            own = (request.num_frames, *own[1:])
         if any(value not in (None, mine) for value, mine in zip(size, own, strict=True)):
             said.append(
                 self._texts("recipe.other_size", frames=size[0], width=size[2], height=size[1])

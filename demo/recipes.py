@@ -92,6 +92,15 @@ def from_query(query: Mapping[str, str]) -> GenerationRequest | None:
     return request_of({name: _value(name, text) for name, text in recipe.items()})
 
 
+def linked_fields(query: Mapping[str, str]) -> frozenset[str]:
+    """The fields of a request that a link sets; none for a link that is refused."""
+    try:
+        request = from_query(query)
+    except LatteError:
+        return frozenset()
+    return frozenset(settings_of(request)) if request else frozenset()
+
+
 def as_command(request: GenerationRequest) -> str:
     """A line for a shell that makes the same pictures."""
     words = ["python", "-m", "latte_core", "generate"]

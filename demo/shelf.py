@@ -184,6 +184,8 @@ def field_values(
     for name in ("image_prompts", "image_class_labels"):
         if name in values:
             values[name] = "\n".join(map(str, values[name] or ()))
+    if "turbo" in values:
+        values["turbo"] = bool(values["turbo"])
     if "plan" in values:
         values["plan"] = round(100 * (shares or {}).get(str(values["plan"]), 1.0), 1)
     if "num_images" in values:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from demo.markup import about_model, budget_line, model_line, model_name
+from demo.recipes import linked_fields
 from demo.regions.ask import Ask, class_choices, pick_examples
 from demo.regions.controls import Controls, mode_choices, scheduler_choices
 from demo.regions.masthead import Masthead
@@ -47,6 +49,8 @@ class Widgets:
             "image_prompts": controls.image_prompts,
             "image_class_labels": controls.image_classes,
             "seed": controls.seed,
+            "num_frames": controls.num_frames,
+            "turbo": controls.turbo,
             "num_inference_steps": controls.steps,
             "guidance_scale": controls.guidance,
             "plan": controls.budget,
@@ -106,21 +110,28 @@ def follow_budget(studio: Studio, widgets: Widgets) -> None:
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
     """Show every visitor how the model gets on, then what it can do."""
 
-    async def watch() -> AsyncIterator[list[Any]]:
+    async def watch(page: gr.Request) -> AsyncIterator[list[Any]]:
+        query = {str(key): str(value) for key, value in dict(page.query_params).items()}
+        linked = linked_fields(query)
         async for readiness in studio.handlers.watch_model():
-            yield show_model(readiness, studio.texts, studio.start)
+            yield show_model(readiness, studio.texts, studio.start, linked)
 
     ask, controls = widgets.ask, widgets.controls
     fields = [controls.mode, controls.steps, controls.guidance, controls.scheduler]
-    fields += [controls.budget]
+    fields += [controls.budget, controls.num_frames, controls.turbo]
     told = [ask.prompt, ask.class_label, ask.unprompted, controls.negative_prompt]
     told += [controls.image_prompts, controls.image_classes]
     outputs = [widgets.masthead.model, widgets.about, *fields, *told, *ask.chips]
     page.load(watch, None, outputs, **QUIET)
 
 
-def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
-    """Updates of the model line, what is said about it, the fields and the chips."""
+def show_model(
+    readiness: Readiness, texts: Texts, start: Start, linked: AbstractSet[str] = frozenset()
+) -> list[Any]:
+    """Updates of the model line, what is said about it, the fields and the chips.
+
+    What a link has set (`linked`, names of a request's fields) stays.
+    """
     info = readiness.info
     chips = len(texts.many("examples"))
     if info is None:
@@ -128,7 +139,7 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         if readiness.failure:
             text = texts("model.failed", message=readiness.failure)
         line = model_line(text, "failed" if readiness.failure else "loading")
-        return [line, *[gr.skip()] * (12 + chips)]
+        return [line, *[gr.skip()] * (14 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
     steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
     examples = pick_examples(texts, info.card.get("examples", ()))
@@ -137,31 +148,47 @@ def show_model(readiness: Readiness, texts: Texts, start: Start) -> list[Any]:
         about_model(info, texts),
         gr.update(choices=mode_choices(texts, info.modes)),
         # What the visitor has set meanwhile stays, where the start values were right.
-        gr.skip() if steps == start.steps else gr.update(value=steps),
-        _guidance(info, start),
+        _first("num_inference_steps", steps, start.steps, linked),
+        _guidance(info, start, linked),
         gr.update(choices=scheduler_choices(texts, info.schedulers)),
         gr.update(interactive=True),
-        *_told(info, texts),
+        _lengths(info, linked),
+        gr.update(visible=info.turbo),
+        *_told(info, texts, linked),
         *(gr.update(value=text, visible=reads_text) for text in examples),
     ]
 
 
-def _guidance(info: EngineInfo, start: Start) -> Any:
+def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:
+    """The frames field, where there is a choice; its first value is the model's own length."""
+    own, lengths = info.defaults.num_frames, [n for n in info.clip_lengths if n > 1]
+    choice = len(lengths) > 1
+    value = {} if "num_frames" in linked else {"value": own}
+    return gr.update(minimum=min(lengths), maximum=max(lengths), visible=choice, **value)
+
+
+def _first(name: str, value: Any, shown: Any, linked: AbstractSet[str]) -> Any:
+    """A field's first value, unless it is there already or a link has set another."""
+    return gr.skip() if value == shown or name in linked else gr.update(value=value)
+
+
+def _guidance(info: EngineInfo, start: Start, linked: AbstractSet[str]) -> Any:
     """The guidance field; an unconditional model has nothing to be guided by."""
     guidance = info.defaults.guidance_scale
     if info.conditioning == "none":
         return gr.update(visible=False)
-    return gr.skip() if guidance == start.guidance else gr.update(value=guidance)
+    return _first("guidance_scale", guidance, start.guidance, linked)
 
 
-def _told(info: EngineInfo, texts: Texts) -> list[Any]:
+def _told(info: EngineInfo, texts: Texts, linked: AbstractSet[str]) -> list[Any]:
     """Prompt, class, the line in their place, negative prompt, the stills' own of both."""
     if info.conditioning == "text":
         return [gr.skip()] * 6
     by_class = info.conditioning == "class"
+    first = {} if "class_label" in linked else {"value": 0}
     return [
         gr.update(visible=False),
-        gr.update(choices=class_choices(texts, info.classes), value=0, visible=by_class),
+        gr.update(choices=class_choices(texts, info.classes), visible=by_class, **first),
         gr.update(visible=not by_class),
         gr.update(visible=False),
         gr.update(visible=False),

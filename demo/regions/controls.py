@@ -24,6 +24,8 @@ class Controls:
     image_classes: gr.Textbox
     seed: gr.Textbox
     dice: gr.Button
+    num_frames: gr.Slider
+    turbo: gr.Checkbox
     steps: gr.Slider
     guidance: gr.Slider
     budget: gr.Slider
@@ -38,6 +40,7 @@ def build_controls(studio: Studio) -> Controls:
     mode, num_images = _mode(texts)
     own_prompts, own_classes = (_own(texts, what) for what in ("prompts", "classes"))
     seed, dice = _seed(texts)
+    num_frames, turbo = _length(texts), _turbo(texts)
     steps, guidance = _amounts(texts, studio.start)
     budget, budget_said = _budget(texts)
     with gr.Accordion(texts("settings.more"), open=False, elem_id="more"):
@@ -60,6 +63,8 @@ def build_controls(studio: Studio) -> Controls:
         own_classes,
         seed,
         dice,
+        num_frames,
+        turbo,
         steps,
         guidance,
         budget,
@@ -122,6 +127,31 @@ def _seed(texts: Texts) -> tuple[gr.Textbox, gr.Button]:
         )
         dice = gr.Button(texts("settings.dice"), elem_id="dice", min_width=44, scale=0)
     return seed, dice
+
+
+def _length(texts: Texts) -> gr.Slider:
+    """Frames of the clip, for a model that can make more than one number of them."""
+    return gr.Slider(
+        1,
+        64,
+        value=16,
+        step=1,
+        label=texts("settings.frames"),
+        info=texts("settings.frames.info"),
+        visible=False,
+        elem_id="num-frames",
+    )
+
+
+def _turbo(texts: Texts) -> gr.Checkbox:
+    """The few-step transformer, for a model that has one."""
+    return gr.Checkbox(
+        value=False,
+        label=texts("settings.turbo"),
+        info=texts("settings.turbo.info"),
+        visible=False,
+        elem_id="turbo",
+    )
 
 
 def _budget(texts: Texts) -> tuple[gr.Slider, gr.HTML]:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from demo.regions.script import build_script
 from demo.regions.studio import Studio
+from demo.studies import draw_studies, read_studies
 
 WORDS = (
     *("lead", "film", "step", "look", "empty", "block", "space", "time", "choose"),
@@ -31,4 +32,6 @@ def build_inside(studio: Studio, tab: gr.Tab) -> Inside:
     variants = gr.HTML("", elem_id="variants", apply_default_css=False)
     gr.HTML(f"<h2>{texts('inside.title')}</h2>", elem_classes="li-head", apply_default_css=False)
     viewer = build_script(studio, "inside", WORDS, "{}")
+    if charts := draw_studies(read_studies(), texts):
+        gr.HTML(charts, elem_id="studies", apply_default_css=False)
     return Inside(tab, variants, viewer)

@@ -26,6 +26,11 @@
     }
   });
 
+  // Room for words and files of a run, at the very click that begins the first one.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#generate, .chip")) document.querySelector(".ls-stage")?.classList.add("ls-used");
+  }, true);
+
   // A run begins: make room on the stage for the picture that will come.
   window.latteStudio = {
     begin() {

@@ -121,6 +121,20 @@ def test_one_click_on_an_example_shows_the_noise_within_a_second_and_makes_a_fil
     assert page.evaluate("window.noise - window.clicked") < 1000 * slowness()
 
 
+def test_noise_moves_while_the_prompt_is_still_being_read(visit, url, held):
+    held.hold_at = 0
+    page = visit(url)
+    start_run(page)
+    page.wait_for_selector('.ls-stage[data-state="encoding"][data-shown="0"]')
+    assert page.locator(".ls-status").inner_text() == "Reading the prompt"
+    before = stage(page, "frame")
+    page.wait_for_function(
+        "seen => document.querySelector('.ls-stage').dataset.frame !== seen", arg=before
+    )
+    held.go.set()
+    wait_for_stage(page, "state", "finished")
+
+
 def slowness():
     """How much longer than alone things take on this machine now; at least 1."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
@@ -331,6 +345,25 @@ def test_page_is_usable_soon_and_light(visit, url):
         "window.usable - performance.getEntriesByType('navigation')[0].responseEnd"
     )
     assert usable < 3000 * slowness()
+
+
+def test_turbo_and_length_are_offered_by_a_model_that_has_them(visit, serve_fake):
+    engine = FakeEngine()
+    engine.info.turbo = True
+    page = visit(serve_fake(engine))
+    page.get_by_label("number input for Frames").fill("12")
+    page.get_by_label("number input for Frames").blur()
+    page.get_by_label("Turbo", exact=True).check()
+    assert page.locator("#steps").is_hidden() and page.locator("#guidance").is_hidden()
+    page.get_by_label("Prompt", exact=True).fill("a red cat")
+    page.get_by_role("button", name="Generate").click()
+    wait_for_stage(page, "state", "finished")
+    made = engine.requests[-1]
+    assert (made.turbo, made.num_frames, made.num_inference_steps) == (True, 12, None)
+    engine.info.turbo, engine.info.clip_lengths = False, (1, 8)
+    page.reload()
+    page.wait_for_selector(".ls-model[data-state=ready]")
+    assert page.locator("#turbo").is_hidden() and page.locator("#num-frames").is_hidden()
 
 
 def test_class_model_offers_its_classes_and_no_prompt(visit, serve_fake):

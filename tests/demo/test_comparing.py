@@ -27,6 +27,8 @@ FIELDS = {
     "guidance_scale": 4,
     "scheduler": "",
     "plan": 100,
+    "num_frames": 8,
+    "turbo": False,
     "image_prompts": "",
     "image_class_labels": "",
 }

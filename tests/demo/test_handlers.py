@@ -26,6 +26,8 @@ FIELDS = {
     "guidance_scale": 4,
     "scheduler": "",
     "plan": 100,
+    "num_frames": 8,
+    "turbo": False,
 }
 
 
@@ -164,6 +166,21 @@ def test_budget_chooses_the_step_plan_with_the_nearest_share(handlers, engine):
         assert handlers.say_budget(50, garbage, "magic") == ("", 1.0)
         (state,) = play(handlers, plan=garbage)
         assert state["state"] == "failed" and re.search("budget (must be|is -)", state["text"])
+
+
+def test_turbo_leaves_its_steps_and_guidance_to_the_model(handlers, engine):
+    engine.info.turbo = True
+    asked = {"turbo": True, "negative_prompt": "rain", "plan": 50, "guidance_scale": 7}
+    assert play(handlers, **asked)[-1]["state"] == "finished"
+    made = engine.requests[-1]
+    assert (made.turbo, made.num_inference_steps, made.guidance_scale) == (True, None, None)
+    assert (made.negative_prompt, made.plan) == ("", None)
+
+
+def test_clip_is_as_long_as_asked_for(handlers, engine):
+    states = play(handlers, num_frames=24)
+    assert engine.requests[-1].num_frames == 24 and "24 frames" in states[-1]["facts"]
+    assert "num_frames is 7" in play(handlers, num_frames=7)[-1]["text"]
 
 
 def test_mistakes_of_the_page_are_told_in_its_language(handlers, tmp_path):

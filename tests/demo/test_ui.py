@@ -7,6 +7,7 @@ from fake_engine import INFO, FakeEngine, FakeInfo, load_fake
 from demo.executors import LocalExecutor, Readiness
 from demo.handlers import Handlers
 from demo.outputs import Outputs
+from demo.recipes import linked_fields
 from demo.regions.studio import Start
 from demo.serve import events_of
 from demo.strings import load_texts
@@ -15,7 +16,7 @@ from demo.wiring import show_model
 from latte_core import GenerationRequest, Loading
 
 TEXTS = load_texts()
-STEPS, GUIDANCE = 3, 4  # where the updates of these two fields stand in a model update
+STEPS, GUIDANCE, FRAMES = 3, 4, 7  # where these fields' updates stand in a model update
 
 
 @pytest.fixture
@@ -59,13 +60,13 @@ def test_page_asks_for_what_the_model_reads(conditioning, shown):
     names = ("cat", "12")
     info = FakeInfo(**{**vars(INFO), "conditioning": conditioning, "classes": names})
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
-    fields = told[7:13]  # prompt, class, their place's line, negative prompt, the stills' own two
+    fields = told[9:15]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
         assert fields == [gr.skip()] * 6
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
-    assert all(chip["visible"] == (conditioning == "text") for chip in told[13:])
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[15:])
 
 
 def test_page_exists_in_every_language(tmp_path):
@@ -98,3 +99,15 @@ def test_page_shows_the_bytes_of_a_download(language, unit):
     fetch = Loading("fetch", "", 0.05, 1_204_000_000, 23_600_000_000)
     line = show_model(Readiness(fetch), load_texts(language), Start())[0]
     assert "1.20" in line and f"23.60 {unit}" in line and "5" in line
+
+
+def test_what_a_link_has_set_stays_when_the_model_comes():
+    query = {"v": "1", "prompt": "a cat", "steps": "3", "guidance": "9", "frames": "24"}
+    linked = linked_fields(query)
+    assert linked == {"prompt", "num_inference_steps", "guidance_scale", "num_frames"}
+    ready = Readiness(Loading("ready", "there", 1.0), INFO)
+    plain, kept = (show_model(ready, TEXTS, Start(), fields) for fields in ((), linked))
+    assert plain[STEPS]["value"] == 6 and plain[GUIDANCE]["value"] == 3.0
+    assert kept[STEPS] == kept[GUIDANCE] == gr.skip()
+    assert plain[FRAMES]["value"] == 8 and "value" not in kept[FRAMES] and kept[FRAMES]["visible"]
+    assert linked_fields({"v": "1", "steps": "many"}) == linked_fields({}) == frozenset()
