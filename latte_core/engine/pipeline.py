@@ -54,8 +54,9 @@ class Pipeline:
         check = _sampled(check, meter)
         check(0, 0)
         sampling = self.start(request)
+        total = len(sampling.timesteps)
         emit(first_event(self.parts, sampling))  # at once: a large text encoder takes a while
-        check(0, 0)
+        check(0, total)
         with _timed(timings, "encode_s"):
             prompt = self.conditioner.encode(request, self.policy)
         emit(
@@ -63,7 +64,7 @@ class Pipeline:
                 prompt.tokens, prompt.unknown_words, timings["encode_s"], dict(prompt.suggestions)
             )
         )
-        check(0, 0)
+        check(0, total)
         name, network = self.parts.wanted(request)
         with _timed(timings, "denoise_s"), self.policy.using(name):
             parts = replace(self.parts, transformer=network)
