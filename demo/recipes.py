@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from latte_core import GenerationRequest, LatteError
 
 LINK_VERSION = "1"
+MAX_LINK_CHARS = 2000  # chats and mail programs break longer ones
 # The options of `python -m latte_core generate`, by field; the prompt itself has none.
 OPTIONS = {
     "negative_prompt": "--negative-prompt",
@@ -140,10 +141,14 @@ def as_json(recipe: Mapping[str, Any]) -> str:
 
 
 def copies_of(recipe: Mapping[str, Any]) -> dict[str, str]:
-    """All four forms, by name. Raises LatteError as `request_of` does."""
+    """All four forms, by name; no link where it would be too long for a message.
+
+    Raises LatteError as `request_of` does.
+    """
     request = request_of(recipe)
+    link = as_query(request)
     return {
-        "link": as_query(request),
+        "link": link if len(link) <= MAX_LINK_CHARS else "",
         "command": as_command(request),
         "python": as_python(request),
         "json": as_json(recipe),

@@ -79,7 +79,8 @@ document.addEventListener("drop", (event) => {
 function render() {
   const value = JSON.parse(props.value || "{}");
   if (value.copies) copies = value.copies;
-  find("copies").hidden = !copies.link;
+  find("copies").hidden = !copies.json;
+  element.querySelector("[data-kind=link]").disabled = !copies.link;   // too long for one
   say(value.said, value.failed);
 }
 watch("value", render);

@@ -134,3 +134,8 @@ def test_links_with_faults_are_refused_by_field(query, field):
 def test_foreign_recipes_are_refused_in_a_sentence(recipe):
     with pytest.raises(LatteError, match="not made by Latte Studio"):
         request_of(recipe)
+
+
+def test_link_that_would_be_too_long_is_left_out_alone():
+    copies = copies_of({"prompt": "ж" * 300, "negative_prompt": "щ" * 300, "seed": 1})
+    assert copies["link"] == "" and all(copies[name] for name in ("command", "python", "json"))
