@@ -270,7 +270,7 @@ def from_page(asked: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
     if values["turbo"]:  # has its own steps, and guidance built in; the fields are hidden
         values |= {"num_inference_steps": None, "guidance_scale": None, "negative_prompt": ""}
         values["plan"] = ALL
-    if not info:  # how long its clips are is not known; the field is hidden
+    if not info or len([count for count in info.clip_lengths if count > 1]) < 2:  # hidden
         values["num_frames"] = None
     if values["mode"] == "video":
         values["num_images"] = 0

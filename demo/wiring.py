@@ -161,10 +161,11 @@ def show_model(
 
 def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:
     """The frames field, where there is a choice; its first value is the model's own length."""
-    own, lengths = info.defaults.num_frames, [n for n in info.clip_lengths if n > 1]
-    choice = len(lengths) > 1
-    value = {} if "num_frames" in linked else {"value": own}
-    return gr.update(minimum=min(lengths), maximum=max(lengths), visible=choice, **value)
+    lengths = [count for count in info.clip_lengths if count > 1]
+    if len(lengths) < 2:
+        return gr.update(visible=False)
+    value = {} if "num_frames" in linked else {"value": info.defaults.num_frames}
+    return gr.update(minimum=lengths[0], maximum=lengths[-1], visible=True, **value)
 
 
 def _first(name: str, value: Any, shown: Any, linked: AbstractSet[str]) -> Any:

@@ -180,6 +180,10 @@ def test_turbo_leaves_its_steps_and_guidance_to_the_model(handlers, engine):
 def test_clip_is_as_long_as_asked_for(handlers, engine):
     states = play(handlers, num_frames=24)
     assert engine.requests[-1].num_frames == 24 and "24 frames" in states[-1]["facts"]
+    engine.info.clip_lengths = (1, 8)  # no choice: the field is hidden, what it holds is dropped
+    play(handlers, num_frames=16)
+    assert engine.requests[-1].num_frames is None
+    engine.info.clip_lengths = (1, *range(8, 65))
     assert "num_frames is 7" in play(handlers, num_frames=7)[-1]["text"]
 
 
