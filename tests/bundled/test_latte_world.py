@@ -70,13 +70,12 @@ def test_autoencoder_reaches_30_db_on_held_out_frames(world):
     assert np.mean(10 * np.log10(255**2 / error)) > 29.5
 
 
-def test_clips_show_what_held_out_prompts_say(engine, world):
+@pytest.mark.parametrize("settings", [{"num_inference_steps": 10}, {"turbo": True}])
+def test_clips_show_what_held_out_prompts_say(engine, world, settings):
     probe = load_probe(ASSETS / "world" / "probe.safetensors")
     prompts = held_out_prompts(world, 12, seed=31)
     clips = [
-        engine.generate(
-            GenerationRequest(prompt.prompt, seed=prompt.seed, num_inference_steps=10)
-        ).frames
+        engine.generate(GenerationRequest(prompt.prompt, seed=prompt.seed, **settings)).frames
         for prompt in prompts
     ]
     specs = [prompt.spec for prompt in prompts]
