@@ -47,7 +47,7 @@ def fresh(request, tiny_folder):
         yield loaded
 
 
-@pytest.mark.parametrize("stage,after", [("encode", 0), ("step", 0), ("step", 2), ("decode", 3)])
+@pytest.mark.parametrize("stage,after", [("encode", 0), ("step", 0), ("step", 2), ("decode", 0)])
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, ValueError])
 def test_errors_at_every_stage_leave_the_engine_as_it_was(fresh, monkeypatch, stage, after, kind):
     before = fresh.generate(ask("a green ship", num_inference_steps=1))
@@ -76,7 +76,7 @@ def _nan(original, *args, **options):
         ("encode", 0, "text encoder"),
         ("step", 0, "at step 1"),
         ("step", 3, "at step 4"),
-        ("decode", 2, "image decoder"),
+        ("decode", 0, "image decoder"),
     ],
 )
 def test_nan_is_found_and_named_and_no_frames_come_out(fresh, monkeypatch, stage, after, word):
