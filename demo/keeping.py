@@ -117,7 +117,8 @@ class Keeper:
         return self._handlers.history.get(sent(event, "key"), owner_of(page))
 
     def _fill(self, recipe: dict[str, Any]) -> list[Any]:
-        info, shares = self._handlers.model(), {}
+        info = self._handlers.model()
+        shares: dict[str, float] = {}
         if info is not None:
             shares = info.plan_shares(recipe.get("scheduler"), recipe.get("num_inference_steps"))
         values = field_values(recipe, self._names, shares)
