@@ -164,7 +164,8 @@ def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:
     lengths = [count for count in info.clip_lengths if count > 1]
     if len(lengths) < 2:
         return gr.update(visible=False)
-    value = {} if "num_frames" in linked else {"value": info.defaults.num_frames}
+    own = info.defaults.num_frames
+    value: dict[str, Any] = {} if "num_frames" in linked else {"value": own}
     return gr.update(minimum=lengths[0], maximum=lengths[-1], visible=True, **value)
 
 
@@ -186,7 +187,7 @@ def _told(info: EngineInfo, texts: Texts, linked: AbstractSet[str]) -> list[Any]
     if info.conditioning == "text":
         return [gr.skip()] * 6
     by_class = info.conditioning == "class"
-    first = {} if "class_label" in linked else {"value": 0}
+    first: dict[str, Any] = {} if "class_label" in linked else {"value": 0}
     return [
         gr.update(visible=False),
         gr.update(choices=class_choices(texts, info.classes), visible=by_class, **first),
