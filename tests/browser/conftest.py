@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from deep_model import PAIRS
 from ports import free_port
 from tiny_folder import write_tiny_folder
 
@@ -18,12 +19,9 @@ START_S = 600  # generous: the machine may be busy; the app's own promise is tes
 
 @pytest.fixture(scope="session")
 def app_url(tmp_path_factory):
-    """The address of `python app.py`, its model loaded.
-
-    The model is deep, so that a run of a hundred steps outlasts whatever a test does meanwhile.
-    """
+    """The address of `python app.py`, its deep model loaded."""
     folder = tmp_path_factory.mktemp("app")
-    model = write_tiny_folder(folder / "deep-latte", pairs=20)
+    model = write_tiny_folder(folder / "deep-latte", pairs=PAIRS)
     port = free_port()
     environ = {
         **os.environ,

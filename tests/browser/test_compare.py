@@ -4,6 +4,7 @@ import csv
 import io
 
 import pytest
+from deep_model import PAIRS
 from fake_engine import FakeEngine
 from test_history_page import CARDS, make
 from test_page import fill_in
@@ -113,7 +114,7 @@ def test_tokens_of_a_film_are_looked_into(open_page):
     assert page.locator(".li-variants figure").count() == 4
     page.get_by_role("button", name="Look inside").click()
     page.wait_for_function("!document.querySelector('.li-body').hidden")
-    assert page.locator(".li-blocks button").count() == 4
+    assert page.locator(".li-blocks button").count() == 2 * PAIRS
     assert page.locator(".li-frames button").count() == 8
     assert page.locator(".li-variants figure[data-own=true]").get_attribute("data-variant") == "1"
     page.locator(".li-blocks button[data-axis=time]").first.click()

@@ -1,6 +1,7 @@
 """Memory policies: accelerate's hooks on the CPU, packed text encoders, who is where when."""
 
 import gc
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,13 +120,14 @@ def test_engine_runs_with_a_packed_text_encoder(tiny_folder, bits, limit):
 
 
 @pytest.mark.skipif(not MAPS.is_file(), reason="this system does not tell what is mapped")
-def test_text_weights_in_the_dtype_of_their_file_stay_on_disk(tiny_folder):
+def test_text_weights_in_the_dtype_of_their_file_stay_on_disk(tiny_folder, tmp_path):
     """Mapped pages come in when they are read and go again under pressure; copies do not."""
-    weights = str(tiny_folder / "text_encoder" / "model.safetensors")
-    kept = load_text_encoder(tiny_folder, torch.float32)
+    own = shutil.copytree(tiny_folder, tmp_path / "own")  # engines of other tests map the first
+    weights = str(own / "text_encoder" / "model.safetensors")
+    kept = load_text_encoder(own, torch.float32)
     assert weights in MAPS.read_text()
     del kept
     gc.collect()
     assert weights not in MAPS.read_text()
-    converted = load_text_encoder(tiny_folder, torch.bfloat16)
+    converted = load_text_encoder(own, torch.bfloat16)
     assert converted.model.dtype == torch.bfloat16 and weights not in MAPS.read_text()
