@@ -24,7 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_BYTES = 192 * 1024  # the longest start picture (128 KiB) and all other settings
 MAX_DEPTH = 8
 
 GET_ROUTES = re.compile(

@@ -175,7 +175,7 @@ def test_gate_refuses_large_bodies_with_and_without_a_length():
 
     answer, reached = ask("POST", JOIN, content=pieces())
     assert answer.status_code == 413 and reached == []
-    assert sentence(answer) == "The request is larger than 64 KiB."
+    assert sentence(answer) == f"The request is larger than {MAX_BODY_BYTES // 1024} KiB."
 
 
 @pytest.mark.parametrize(
