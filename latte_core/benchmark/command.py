@@ -12,6 +12,7 @@ from typing import Any
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SHAPES = ("world", "latte-1")
+TURBO = "turbo"  # among the plans: the few-step transformer
 LATTE_1_STEPS = 50  # of the stock pipeline and of Latte-1's samples
 
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shape", choices=SHAPES, default="world", help="the bundled model, or Latte-1's shape")
     add("--model", type=Path, default=ASSETS / "latte-world", help="model folder of shape world")
     add("--probe", type=Path, default=ASSETS / "world" / "probe.safetensors")
-    add("--plans", default="full", help="step plans to run, such as full,half (default: full)")
+    add("--plans", default="full", help="step plans to run beside full, such as budget-50,turbo")
     add("--steps", type=int, help="denoising steps (default: the model's own)")
     add("--stock-steps", type=int, help="denoising steps of stock, if others")
     add("--size", type=int, help="height and width in pixels (default: the model's own)")
@@ -92,7 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     world = arguments.shape == "world"
     _say("loading")
     bench = open_folder(arguments.model, arguments.device) if world else latte_1(arguments.device)
-    stock, *ours = _settings(arguments, bench.pipeline.parts.defaults)
+    stock, *ours = _settings(arguments, bench.pipeline.parts)
     subjects: list[Any] = [
         Stock(bench.stock, stock, bench.embeds),
         *(Ours(bench.forgetful(), setting) for setting in ours),
@@ -109,31 +110,43 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(arguments: argparse.Namespace, defaults: Any) -> list[Any]:
-    """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours."""
-    from latte_core.benchmark.subjects import Setting
+def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
+    """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours.
 
+    "turbo" among the plans is the few-step transformer with its own steps.
+    """
+    from latte_core.benchmark.subjects import Setting
+    from latte_core.engine.request import GenerationRequest
+
+    defaults = parts.defaults
     steps = arguments.steps or defaults.num_inference_steps
     size = arguments.size
     plans = [name for name in arguments.plans.split(",") if name and name != "full"]
 
-    def setting(name: str, steps: int, plan: str | None = None) -> Setting:
+    def setting(name: str, steps: int, plan: str | None = None, turbo: bool = False) -> Setting:
         return Setting(
             name,
             steps,
-            defaults.guidance_scale,
+            1.0 if turbo else defaults.guidance_scale,
             "ddim",
             defaults.num_frames,
             size or defaults.height,
             size or defaults.width,
             plan,
+            turbo,
         )
+
+    def ours(plan: str) -> Setting:
+        if plan != TURBO:
+            return setting(f"ours, {steps} steps, plan {plan}", steps, plan)
+        own = parts.defaults_for(GenerationRequest("any", turbo=True)).num_inference_steps
+        return setting(f"ours, turbo, {own} steps", own, turbo=True)
 
     stock_steps = arguments.stock_steps or steps
     return [
         setting(f"stock, {stock_steps} steps", stock_steps),
         setting(f"ours, {steps} steps", steps),
-        *(setting(f"ours, {steps} steps, plan {plan}", steps, plan) for plan in plans),
+        *map(ours, plans),
     ]
 
 
@@ -180,7 +193,9 @@ def _judge(arguments: argparse.Namespace, rows: Sequence[Any], asked: _Asked) ->
         followed = None
         if arguments.prompts:
             followed = score(probe, made, asked.specs[: len(made)], name).right["all"]
-        near = _mean_nearness(made, exact_clips) if row in plans else None
+        # Turbo goes a way of its own: there is no exact clip that it should be near to.
+        compared = row in plans and not row.subject.setting.turbo
+        near = _mean_nearness(made, exact_clips) if compared else None
         if near is not None or followed is not None:
             quality[name] = Quality(near, followed, len(made))
     return quality

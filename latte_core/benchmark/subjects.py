@@ -34,6 +34,7 @@ class Setting:
     height: int
     width: int
     plan: str | None = None
+    turbo: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,13 +161,15 @@ class Ours:
     def direct(self, prompt: str, seed: int) -> None:
         """Make one clip in this thread."""
         parts = self._pipeline.parts
-        request = self._request(prompt, seed).resolve(parts.defaults, parts.clip_lengths)
+        asked = self._request(prompt, seed)
+        request = asked.resolve(parts.defaults_for(asked), parts.clip_lengths)
         self._pipeline.run(request, lambda event: None, lambda done, total: None)
 
     @contextmanager
     def counting(self) -> Iterator[Counter]:
         """Count at the middle block."""
-        blocks = self._pipeline.parts.transformer.blocks
+        _, network = self._pipeline.parts.wanted(self._request("any", 0))
+        blocks = network.blocks
         with _counted(blocks[len(blocks) // 2], len) as counter:
             yield counter
 
@@ -182,6 +185,7 @@ class Ours:
             height=setting.height,
             width=setting.width,
             plan=setting.plan,
+            turbo=setting.turbo,
         )
 
 

@@ -99,3 +99,18 @@ def test_command_prints_tables_and_writes_json(capsys, tmp_path, tiny_folder):
     assert rows[1]["latents_apart"] < 1e-5
     assert rows[0]["evaluations"] == rows[1]["evaluations"] == 2
     assert 0 <= rows[1]["followed"] <= 1 and rows[1]["prompts"] == 2
+
+
+def test_turbo_is_a_row_of_its_own_steps(capsys, tmp_path, tiny_folder):
+    from latte_core.benchmark.command import ASSETS
+
+    out = tmp_path / "bench.json"
+    options = ["--steps", "1", "--repeats", "1", "--prompts", "1", "--plans", "turbo"]
+    assert main(["bench", *options, "--device", "cpu", "--json", str(out)]) == 0
+    *_, turbo = json.loads(out.read_text())["rows"]
+    card = json.loads((ASSETS / "latte-world" / "latte_manifest.json").read_text())["card"]
+    assert turbo["evaluations"] == card["turbo"]["num_inference_steps"]  # a row each, no guidance
+    assert turbo["name"].startswith("ours, turbo") and "psnr" not in turbo
+    capsys.readouterr()
+    assert main(["bench", "--model", str(tiny_folder), *options, "--device", "cpu"]) == 2
+    assert "no turbo transformer" in capsys.readouterr().err
