@@ -33,5 +33,5 @@ def build_inside(studio: Studio, tab: gr.Tab) -> Inside:
     gr.HTML(f"<h2>{texts('inside.title')}</h2>", elem_classes="li-head", apply_default_css=False)
     viewer = build_script(studio, "inside", WORDS, "{}")
     if charts := draw_studies(read_studies(), texts):
-        gr.HTML(charts, elem_id="studies", apply_default_css=False)
+        gr.HTML(charts, elem_id="studies", apply_default_css=False, padding=False)
     return Inside(tab, variants, viewer)
