@@ -1,8 +1,9 @@
 """What a design choice does: small models that differ in one thing, trained alike and compared.
 
 A study names a recipe of the world, changes that all its models share, and arms: changes that one
-model has and the others have not. Every arm sees the same clips in the same order for the same
-number of steps, starts from the same seed, and is judged on clips whose combinations of subject,
+model has and the others have not. Every arm learns from the same clips for the same number of steps
+and starts from the same seed; where batches are of one size it sees them in the same order too. It
+is judged on clips whose combinations of subject,
 motion and place nobody trained on: the error of its v at fixed noise and timesteps. Arms are
 compared clip by clip, so that what makes one clip harder than another falls out.
 
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 TIMESTEPS = (100, 300, 500, 700, 900)  # at which the error is measured
 RESAMPLES = 2000  # of the bootstrap over clips
-STAGE = "video"
 HELD_OUT = "held-out.safetensors"
 
 
@@ -88,7 +88,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished study, as `assets/study/NAME.json` holds it. Lower values are better."""
+    """A finished study, as `assets/study/NAME.json` holds it. Lower values are better.
+
+    `clips_seen` is what the study's own batches come to; an arm with others has seen more or fewer.
+    """
 
     name: str
     title: str

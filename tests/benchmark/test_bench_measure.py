@@ -105,12 +105,13 @@ def test_turbo_is_a_row_of_its_own_steps(capsys, tmp_path, tiny_folder):
     from latte_core.benchmark.command import ASSETS
 
     out = tmp_path / "bench.json"
-    options = ["--steps", "1", "--repeats", "1", "--prompts", "1", "--plans", "turbo"]
+    options = ["--steps", "2", "--repeats", "1", "--prompts", "1", "--plans", "alternate,turbo"]
     assert main(["bench", *options, "--device", "cpu", "--json", str(out)]) == 0
-    *_, turbo = json.loads(out.read_text())["rows"]
+    *_, planned, turbo = json.loads(out.read_text())["rows"]
     card = json.loads((ASSETS / "latte-world" / "latte_manifest.json").read_text())["card"]
     assert turbo["evaluations"] == card["turbo"]["num_inference_steps"]  # a row each, no guidance
-    assert turbo["name"].startswith("ours, turbo") and "psnr" not in turbo
+    assert turbo["name"].startswith("ours, turbo") and turbo["near"] is None
+    assert planned["near"]["ssim"] > 0  # a plan, unlike turbo, is compared with the exact clip
     capsys.readouterr()
     assert main(["bench", "--model", str(tiny_folder), *options, "--device", "cpu"]) == 2
     assert "no turbo transformer" in capsys.readouterr().err
