@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from latte_core.checkpoints.transformer import to_diffusers_state
+from latte_core.components.autoencoder_kl import AutoencoderKL
 from latte_core.components.text_encoder import TextEncoder
 from latte_core.diffusion.schedulers import SCHEDULERS
 from latte_core.model import Latte
@@ -19,11 +20,11 @@ StockPipeline = Any
 
 
 def stock_on(
-    model: Latte, vae: Any, text: TextEncoder | None, scheduler_config: Mapping[str, Any]
+    model: Latte, vae: AutoencoderKL, text: TextEncoder | None, scheduler_config: Mapping[str, Any]
 ) -> StockPipeline:
-    """A stock pipeline on the very tensors of `model` and of the text encoder, none copied.
+    """A stock pipeline on the very tensors of `model`, `vae` and text encoder, none copied.
 
-    `vae` is used as it is. Without a text encoder the pipeline wants prompt embeddings.
+    Without a text encoder the pipeline wants prompt embeddings.
     """
     import diffusers
 
@@ -32,14 +33,16 @@ def stock_on(
     options = {k: v for k, v in model.config.to_json().items() if not k.startswith("_")}
     with torch.device("meta"):
         transformer = network(**options)
+        autoencoder = diffusers.AutoencoderKL.from_config(vae.config.to_json())
     transformer.load_state_dict(to_diffusers_state(model), assign=True)
+    autoencoder.load_state_dict(vae.state_dict(), assign=True)
     # Tables, which are in no state: the same numbers as ours (tests/parity).
     transformer.pos_embed.pos_embed = model.positions.space[0]
     transformer.temp_pos_embed = model.positions.time[:, :, 0]
     pipeline = whole(
         tokenizer=None if text is None else text.tokenizer,
         text_encoder=None if text is None else text.model,
-        vae=vae,
+        vae=autoencoder.eval().requires_grad_(False),
         transformer=transformer.eval().requires_grad_(False),
         scheduler=diffusers.DDIMScheduler.from_config(dict(scheduler_config)),
     )

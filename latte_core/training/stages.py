@@ -93,7 +93,8 @@ def autoencoder_task(run: Run) -> AutoencoderTask:
     r = run.recipe.autoencoder
     torch.manual_seed(run.recipe.seed)
     frames = WorldFrames(run.recipe.world, run.recipe.size, r.batch_size, run.recipe.seed + 1)
-    vae = new_vae(r.shape).to(memory_format=torch.channels_last)
+    vae: Any = new_vae(r.shape)
+    vae.to(memory_format=torch.channels_last)
     started = run.start_from is not None and start_vae(vae, run.start_from)
     if not started and r.shape.norm_num_groups == 1:
         start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0])
@@ -109,7 +110,7 @@ def finish_autoencoder(run: Run, model: Any) -> None:
     device = next(model.parameters()).device
     with torch.no_grad():
         spread = float(model.vae.encode(sample.to(device)).latent_dist.mean.std())
-    model.vae.register_to_config(scaling_factor=1 / spread)
+    model.vae.set_scale(1 / spread)
     save_vae(model.vae, run.folder / "vae", torch.float32)
     write_summary(run.folder / "autoencoder", {"psnr_held_out_db": psnr})
     log.info("autoencoder: %.2f dB on held-out frames", psnr)
