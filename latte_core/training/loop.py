@@ -1,4 +1,4 @@
-"""The trainer: one loop on accelerate for every task.
+"""The trainer: one loop for every task, in one process or, on accelerate, in several.
 
 A run is exact. Batch number n is the same whenever and wherever it is asked for, the noise of a
 step is drawn from a generator seeded by that step, and the state on disk holds everything else, so
@@ -161,7 +161,8 @@ class Trainer:
             weight_decay=c.weight_decay,
         )
         average = averaged(model, c.ema_decay, c.ema_warmup)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        prepared: Any = self.accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = prepared
         self.average = self._average(average)
         self.accelerator.register_for_checkpointing(self.average, self.progress)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -291,8 +292,8 @@ class Trainer:
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     parts[-1]["grad_norm"] = self._finite("gradient", self._clip())
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+                    self.optimizer.step()
+                    self.optimizer.zero_grad()
         self.average.update_parameters(self.accelerator.unwrap_model(self.model))
         means = {k: sum(p[k] for p in parts) / len(parts) for k in parts[0] if k != "grad_norm"}
         return {**means, "grad_norm": parts[-1]["grad_norm"]}

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from latte_core.errors import ConfigError
+from latte_core.training.one_process import OneProcess
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Strategy = Literal["ddp", "fsdp2"]
 WRAPPED = ["Block"]  # the class whose weights are gathered and freed together under FSDP2
+NOTHING_TO_SHARD = (
+    "strategy is 'fsdp2', which shards the model over several processes, and this is one: start it "
+    "with torchrun --nproc_per_node 2 or more, or take 'ddp'."
+)
 
 
 def make_accelerator(
     cpu: bool, precision: Literal["fp32", "bf16"], accumulate: int, strategy: Strategy
-) -> Accelerator:
-    """The accelerator of a run. Raises ConfigError for fsdp2 on one process."""
+) -> Accelerator | OneProcess:
+    """The accelerator of a run: accelerate's, or where that is missing one process's own.
+
+    Raises ConfigError for fsdp2 on one process, and for several processes without accelerate.
+    """
+    if find_spec("accelerate") is None:
+        _check_alone(strategy)
+        return OneProcess(cpu, precision, accumulate)
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     _forget_earlier_run()
@@ -33,12 +46,21 @@ def make_accelerator(
     )
     if plugin is not None:
         if accelerator.num_processes < 2:
-            raise ConfigError(
-                "strategy is 'fsdp2', which shards the model over several processes, and this is "
-                "one: start it with torchrun --nproc_per_node 2 or more, or take 'ddp'."
-            )
+            raise ConfigError(NOTHING_TO_SHARD)
         _shard(accelerator, plugin)
     return accelerator
+
+
+def _check_alone(strategy: Strategy) -> None:
+    """Refuse what needs accelerate."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise ConfigError(
+            f"This is one of {world} processes, which share a run by means of accelerate, and that "
+            "is not installed: pip install accelerate, or start one process without torchrun."
+        )
+    if strategy == "fsdp2":
+        raise ConfigError(NOTHING_TO_SHARD)
 
 
 def _forget_earlier_run() -> None:
