@@ -90,9 +90,9 @@ class DiffusionTask:
         pixels = batch["pixels"]
         self.frozen.to(pixels.device)
         draw = generator if self.sample_posterior else None
+        vae: Any = self.frozen.vae  # there, since there are pixels
         parts = [
-            encode_frames(self.frozen.vae, part, draw)
-            for part in pixels.flatten(0, 1).split(FRAMES_AT_ONCE)
+            encode_frames(vae, part, draw) for part in pixels.flatten(0, 1).split(FRAMES_AT_ONCE)
         ]
         return torch.cat(parts).float().unflatten(0, (len(pixels), -1)).transpose(1, 2)
 

@@ -120,8 +120,9 @@ def _defaults(config: TrainingConfig, task: DiffusionTask) -> checkpoints.Defaul
 def _preview(task: DiffusionTask) -> checkpoints.PreviewMap:
     """Fit latents to the colours that the autoencoder makes of them."""
     latents = task.clean_latents(0).transpose(1, 2).flatten(0, 1)[:PREVIEW_FRAMES]
+    vae: Any = task.frozen.vae
     with torch.no_grad():
-        return fit_preview(latents, decode_frames(task.frozen.vae, latents))
+        return fit_preview(latents, decode_frames(vae, latents))
 
 
 def _card(config: TrainingConfig, task: DiffusionTask, sources: Sources) -> dict[str, Any]:
