@@ -14,7 +14,10 @@ from typing import Any
 
 from latte_core.errors import ConfigError
 
-STAGES = ("autoencoder", "clips", "stills", "motion", "video", "turbo", "probe", "bundle")
+STAGES = (
+    *("autoencoder", "clips", "stills", "motion", "video", "turbo", "probe"),
+    *("bundle", "curves"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder", type=Path, required=True, help="folder for states, logs, sheets"
     )
     parser.add_argument("--stage", choices=("all", *STAGES), default="all")
-    parser.add_argument("--out", type=Path, help="where the model folder, or the LoRA, is written")
+    parser.add_argument("--out", type=Path, help="where the model folder, LoRA or PNG is written")
     parser.add_argument("--steps", type=int, help="instead of each stage's own number of steps")
     parser.add_argument("--minutes", type=float, help="end by the clock: a stage, or all")
     parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
@@ -95,7 +98,7 @@ def _train_configuration(arguments: argparse.Namespace, changes: dict[str, Any])
 
 def _train(sitting: Any, stage: str, out: Path | None) -> None:
     """Carry out one stage."""
-    from latte_core.training import bundle, stages
+    from latte_core.training import bundle, curves, stages
 
     if stage == "autoencoder":
         stages.train_autoencoder(sitting)
@@ -105,6 +108,9 @@ def _train(sitting: Any, stage: str, out: Path | None) -> None:
         stages.train_turbo(sitting)
     elif stage == "probe":
         stages.train_probe(sitting)
+    elif stage == "curves":
+        chart = out if out is not None and out.suffix == ".png" else sitting.folder / "curves.png"
+        curves.draw_curves(sitting.folder, chart)
     elif stage == "bundle":
         folder = out or sitting.folder / sitting.recipe.name
         bundle.write_bundle(sitting.recipe, sitting.folder, folder)
