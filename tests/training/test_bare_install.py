@@ -19,7 +19,7 @@ def bare(script, *arguments):
         env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

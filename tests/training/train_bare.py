@@ -63,7 +63,11 @@ def seal():
     }
     sys.meta_path[:] = [Bare if finder is PathFinder else finder for finder in sys.meta_path]
 
+    connect = socket.socket.connect
+
     def refuse(*given):
+        if getattr(given[0], "family", None) == socket.AF_UNIX:  # between a loader's processes
+            return connect(*given)
         raise OSError("no network")
 
     socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
