@@ -2,7 +2,7 @@
 
 `LocalExecutor` loads the engine in a thread behind the page and hands it jobs; the engine's own
 model thread runs them one by one. Page code sees only `Executor` and `Run`, so that a host where
-the device is lent per call (ZeroGPU) needs another executor and nothing else.
+the device is lent per call (ZeroGPU, see zero.py) needs another executor and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -157,9 +158,12 @@ class LocalExecutor:
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
 
+    def before_launch(self) -> None:
+        """Nothing: the page comes before the weights."""
+
     def start(self) -> None:
         """Begin to load the model; returns at once."""
-        threading.Thread(target=self._load_engine, name="model-loader", daemon=True).start()
+        threading.Thread(target=self.load_now, name="model-loader", daemon=True).start()
 
     def readiness(self) -> Readiness:
         """How far the model is."""
@@ -178,8 +182,10 @@ class LocalExecutor:
         for earlier in own:
             earlier.replaced = True
             earlier.cancel()
+        # In the visitor's context: where a device is lent, it is lent to whoever asks.
+        carried = copy_context()
         threading.Thread(
-            target=self._pump, args=(run,), name=f"run-{run.number}", daemon=True
+            target=carried.run, args=(self._pump, run), name=f"run-{run.number}", daemon=True
         ).start()
         return run
 
@@ -207,7 +213,8 @@ class LocalExecutor:
         with self._lock:
             return sum(not run.cancelled.is_set() for run in self._runs)
 
-    def _load_engine(self) -> None:
+    def load_now(self) -> None:
+        """Load the model in the calling thread; what fails is said by `readiness`."""
         try:
             engine = self._load(self._note_progress)
             self._readiness = Readiness(self._readiness.loading, engine.describe())
@@ -269,7 +276,11 @@ def engine_loader(settings: Settings) -> LoadEngine:
         from latte_core import Engine
 
         return Engine.load(
-            settings.model, settings.memory, settings.device, on_progress=on_progress
+            settings.model,
+            settings.memory,
+            settings.device,
+            on_progress=on_progress,
+            in_caller=settings.zero_gpu,
         )
 
     return load

@@ -25,6 +25,7 @@ from demo.strings import DEFAULT_LANGUAGE, Texts, languages, load_texts
 from demo.theme import latte_theme
 from demo.ui import STATIC, STYLES, build
 from demo.visitors import Visitors
+from demo.zero import ZeroExecutor
 from latte_core import LatteError, MediaError, checkpoints
 
 log = logging.getLogger("latte_studio")
@@ -39,7 +40,8 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     texts = spoken[DEFAULT_LANGUAGE]
     outputs = Outputs()
     atexit.register(outputs.remove)
-    executor = LocalExecutor(load or engine_loader(settings), settings.queue, texts)
+    kind = ZeroExecutor if settings.zero_gpu else LocalExecutor
+    executor = kind(load or engine_loader(settings), settings.queue, texts)
     history = _open_history(settings, outputs, texts)
     handlers = {name: Handlers(executor, outputs, words, history) for name, words in spoken.items()}
     page = build(handlers, _start_of(settings.model))
@@ -53,6 +55,7 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
         own=Files(history, texts).router(),
         mcp=mcp,
     )
+    executor.before_launch()
     visitors = [Middleware(Visitors)] if settings.public else []
     page.launch(
         server_name=settings.host,
@@ -67,10 +70,14 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     url = f"http://{settings.host}:{settings.port}/"
     log.info(texts("serve.ready", url=url))
     if settings.share:
-        key = "share.online" if page.share_url else "share.offline"
-        log.warning(texts(key, url=page.share_url or url))
+        _say_share(page.share_url, url, texts)
     executor.start()
     return page
+
+
+def _say_share(link: str | None, url: str, texts: Texts) -> None:
+    """Tell who may now come in, or that Gradio's server gave no link, which it does quietly."""
+    log.warning(texts("share.online" if link else "share.offline", url=link or url))
 
 
 def _open_history(settings: Settings, outputs: Outputs, texts: Texts) -> History:

@@ -27,6 +27,7 @@ class Settings:
     history: str = ""  # empty: finished runs go when the server goes
     mcp: bool = False
     on_space: bool = False
+    zero_gpu: bool = False  # the host lends a GPU for each call
 
     @property
     def public(self) -> bool:
@@ -59,7 +60,10 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         default=environ.get("GRADIO_MCP_SERVER", "").lower() in ("true", "1"),
         help="offer the endpoints as MCP tools; needs pip install 'gradio[mcp]'",
     )
-    parser.set_defaults(on_space=bool(environ.get("SPACE_ID")))
+    parser.set_defaults(
+        on_space=bool(environ.get("SPACE_ID")),
+        zero_gpu=environ.get("SPACES_ZERO_GPU", "").lower() in ("true", "1", "t"),
+    )
     return Settings(**vars(parser.parse_args(list(argv))))
 
 

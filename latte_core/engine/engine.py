@@ -49,14 +49,16 @@ class Engine:
         device: str = "auto",
         on_progress: Callable[[Loading], None] | None = None,
         lora: str | Path | None = None,
+        in_caller: bool = False,
     ) -> Engine:
         """Read a folder, or a hub id, in the Latte-1 layout, or that of a converted class model.
 
         `memory` is auto, resident, offload, offload-8bit, offload-4bit or text-on-cpu; `device`
         is auto, cuda, mps or cpu. `lora` is a LoRA file in diffusers' format, or its
-        folder, which is merged into the transformer. `describe().plan` says what was chosen and
-        why. Raises CheckpointError for a missing or damaged model, MemoryPlanError if it does not
-        fit.
+        folder, which is merged into the transformer. `in_caller` reads the model in the calling
+        thread, for hosts that stand in for the device in one thread only (ZeroGPU); progress is
+        then told at the end. `describe().plan` says what was chosen and why. Raises
+        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit.
         """
         worker = Worker(QUEUE_CAPACITY, recover=recover)
         made: list[Pipeline] = []
@@ -68,7 +70,7 @@ class Engine:
             job.emit(Loading("ready", f"{parts.name} is ready", 1.0))
 
         try:
-            for event in worker.submit(work).events():
+            for event in (_done_here(work) if in_caller else worker.submit(work)).events():
                 if on_progress is not None:
                     on_progress(event)
         except BaseException:
@@ -158,6 +160,12 @@ class Engine:
             yield from job.events()
         finally:
             job.cancel()
+
+
+def _done_here(work: Callable[[Job[Loading]], None]) -> Job[Loading]:
+    job = Job(work)
+    job.run()
+    return job
 
 
 def describe(parts: Parts) -> EngineInfo:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import queue
 import threading
 import traceback
@@ -106,20 +107,15 @@ class Job(Generic[EventT]):
 class Worker:
     """A thread that runs jobs one after the other, at most `capacity` waiting.
 
-    `recover` is called after a job that failed or was stopped.
+    `recover` is called after a job that failed or was stopped. In a forked process the first job
+    starts a thread of that process.
     """
 
     def __init__(self, capacity: int, recover: Callable[[], None] = lambda: None) -> None:
         self._capacity = capacity
         self._recover = recover
-        self._waiting: list[Job] = []
-        self._running: Job | None = None
         self._closed = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(
-            target=self._serve, name=f"latte-model-{next(_numbers)}", daemon=True
-        )
-        self._thread.start()
+        self._begin()
 
     @property
     def alive(self) -> bool:
@@ -128,6 +124,8 @@ class Worker:
 
     def submit(self, work: Callable[[Job[EventT]], None]) -> Job[EventT]:
         """Queue a piece of work. Raises EngineBusyError if the queue is full or closed."""
+        if self._process != os.getpid():
+            self._begin()
         job: Job[EventT] = Job(work)
         with self._changed:
             if self._closed:
@@ -151,6 +149,17 @@ class Worker:
             self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
+
+    def _begin(self) -> None:
+        """An empty line and a thread of this process: a fork brings neither thread nor jobs."""
+        self._process = os.getpid()
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(
+            target=self._serve, name=f"latte-model-{next(_numbers)}", daemon=True
+        )
+        self._thread.start()
 
     def _ahead(self, job: Job) -> int:
         with self._changed:

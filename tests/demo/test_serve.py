@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from demo.serve import _offers_mcp
+from demo.serve import _offers_mcp, _say_share
 from demo.settings import Settings
 from demo.strings import load_texts
 
@@ -74,3 +74,12 @@ def test_mcp_is_offered_where_it_is_asked_for_and_its_package_is_there(monkeypat
         assert not _offers_mcp(Settings(), texts) and not caplog.records
         assert _offers_mcp(Settings(mcp=True), texts) == (there is not None)
     assert "pip install 'gradio[mcp]'" in caplog.text
+
+
+def test_share_says_whether_there_is_a_link(caplog):
+    texts, own = load_texts(), "http://127.0.0.1:7860/"
+    _say_share(None, own, texts)
+    assert "is this machine online?" in caplog.text and own in caplog.text
+    caplog.clear()
+    _say_share("https://x.gradio.live", own, texts)
+    assert "Anyone with this link" in caplog.text and "https://x.gradio.live" in caplog.text
