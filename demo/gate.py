@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,7 +95,7 @@ class Gate:
         send = _with_headers(send)
         if scope["path"] in ("/healthz", "/readyz"):
             ready = scope["path"] == "/healthz" or self._ready()
-            await _answer(send, 200 if ready else 503, "ok" if ready else "not ready")
+            await answer(send, 200 if ready else 503, "ok" if ready else "not ready")
             return
         try:
             if self._own is not None and scope["path"].startswith("/studio/"):
@@ -110,7 +110,7 @@ class Gate:
             elif scope["method"] not in ("GET", "HEAD") or not _fits(GET_ROUTES, scope):
                 raise Refusal(404, "There is nothing here.")
         except Refusal as refusal:
-            await _answer(send, refusal.status, refusal.message)
+            await answer(send, refusal.status, refusal.message)
             return
         await self._app(scope, receive, send)
 
@@ -273,13 +273,15 @@ def _with_headers(send: Send) -> Send:
     return sender
 
 
-async def _answer(send: Send, status: int, message: str) -> None:
+async def answer(
+    send: Send, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
     """Answer in JSON; with 422 in the form whose sentence Gradio's page and clients show."""
     detail: Any = message
     if status == 422:
         failed = {"__type__": "validate", "is_valid": False, "parameter_name": "request"}
         detail = [failed | {"message": message}]
     body = json.dumps({"detail": detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    kind = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": [*kind, *headers]})
     await send({"type": "http.response.body", "body": body})

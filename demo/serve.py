@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from demo.auth import Auth
 from demo.executors import LoadEngine, LocalExecutor, engine_loader
 from demo.files import Files
 from demo.gate import Events, Gate
@@ -57,11 +58,12 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     )
     executor.before_launch()
     visitors = [Middleware(Visitors)] if settings.public else []
+    door = [Middleware(Auth, credentials=settings.auth)] if settings.auth else []
     page.launch(
         server_name=settings.host,
         server_port=settings.port,
         share=settings.share,
-        app_kwargs={"middleware": [language, *visitors, gate], "openapi_url": None},
+        app_kwargs={"middleware": [*door, language, *visitors, gate], "openapi_url": None},
         allowed_paths=[str(outputs.root), str(RECORDING)],
         max_threads=settings.queue + 64,
         mcp_server=mcp,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -27,6 +27,7 @@ class Settings:
     history: str = ""  # empty: finished runs go when the server goes
     mcp: bool = False
     on_space: bool = False
+    auth: str = field(default="", repr=False)  # name:password; empty: open to all
     zero_gpu: bool = False  # the host lends a GPU for each call
 
     @property
@@ -46,6 +47,13 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     add("--memory", default="auto", help="memory plan: auto, resident, offload, ...")
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--share", action="store_true", help="ask Gradio for a public link")
+    add(
+        "--auth",
+        type=_auth,
+        metavar="NAME:PASSWORD",
+        default=environ.get("LATTE_STUDIO_AUTH"),
+        help="ask every visitor for these; LATTE_STUDIO_AUTH keeps them out of the process list",
+    )
     add("--host", default=environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     add("--port", type=_port, default=environ.get("GRADIO_SERVER_PORT", DEFAULT_PORT))
     add("--queue", type=_queue, default=16, help="how many jobs may wait (default: 16)")
@@ -64,7 +72,8 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         on_space=bool(environ.get("SPACE_ID")),
         zero_gpu=environ.get("SPACES_ZERO_GPU", "").lower() in ("true", "1", "t"),
     )
-    return Settings(**vars(parser.parse_args(list(argv))))
+    given = vars(parser.parse_args(list(argv)))
+    return Settings(**given | {"auth": given["auth"] or ""})
 
 
 def _history_folder(environ: Mapping[str, str]) -> str:
@@ -79,6 +88,16 @@ def _port(text: str) -> int:
 
 def _queue(text: str) -> int:
     return _whole("queue", text, low=0, high=1000)
+
+
+def _auth(text: str) -> str:
+    """The text itself, which is not repeated in the message: it may hold a password."""
+    name, _, password = text.partition(":")
+    if not name or not password:
+        raise argparse.ArgumentTypeError(
+            "a name and a password are needed, with a colon between them: NAME:PASSWORD"
+        )
+    return text
 
 
 def _whole(name: str, text: str, low: int, high: int) -> int:
