@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 STUDIES = PROJECT / "assets" / "study"
 FORMAT = 1
 NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high")
-WIDTH, ROW, MARGIN = 560, 46, 12
 
 
 def read_studies(folder: Path = STUDIES) -> list[dict[str, Any]]:
@@ -87,28 +86,26 @@ def _figure(study: Mapping[str, Any], texts: Texts) -> str:
 
 
 def draw_arms(arms: Sequence[Mapping[str, Any]], texts: Texts) -> str:
-    """A row for each arm as an SVG: its name, a dot at its value, a line over its 95 %."""
+    """A row for each arm: its name, a dot at its value, a line over its 95 %.
+
+    Places are percentages and words are the page's own text, so that a phone shows them as large
+    as a desk does.
+    """
     low, high = min(float(a["low"]) for a in arms), max(float(a["high"]) for a in arms)
     span = (high - low) or 1.0
-
-    def place(value: float) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * (value - low) / span
-
     rows = []
     for index, arm in enumerate(arms):
-        y = ROW * index + 34
-        start, dot, end = (place(float(arm[name])) for name in ("low", "value", "high"))
+        start, dot, end = (
+            100 * (float(arm[name]) - low) / span for name in ("low", "value", "high")
+        )
         said = _said(arm, texts, first=index == 0)
         rows.append(
-            f'<text x="{MARGIN}" y="{y - 16}">{escape(str(arm["name"]))}</text>'
-            f'<text class="li-value" x="{WIDTH - MARGIN}" y="{y - 16}">{escape(said)}</text>'
-            f'<path d="M{start:.1f} {y}H{end:.1f}"/><circle cx="{dot:.1f}" cy="{y}" r="5"/>'
+            f"<li><span>{escape(str(arm['name']))}</span> "
+            f'<span class="li-value">{escape(said)}</span>'
+            f'<div class="li-arm"><i style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
+            f'<b style="left:{dot:.2f}%"></b></div></li>'
         )
-    label = escape("; ".join(f"{arm['name']}: {float(arm['value']):.4f}" for arm in arms), True)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {ROW * len(arms)}" role="img" aria-label="{label}">'
-        f"{''.join(rows)}</svg>"
-    )
+    return f'<ul class="li-arms">{"".join(rows)}</ul>'
 
 
 def _said(arm: Mapping[str, Any], texts: Texts, first: bool) -> str:

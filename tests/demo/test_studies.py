@@ -27,12 +27,17 @@ def test_study_of_the_command_is_drawn_with_what_the_paper_found(tmp_path):
 
 def test_dots_and_lines_stand_where_the_numbers_are():
     root = ET.fromstring(draw_arms(json.loads(RESULT.to_json())["arms"], TEXTS))
-    dots = [float(dot.get("cx")) for dot in root.iter("circle")]
-    # positions are linear in the values: compare ratios of distances
+    dots = [places(dot)["left"] for dot in root.iter("b")]
+    # places are linear in the values: compare ratios of distances
     assert (dots[1] - dots[0]) / (dots[0] - dots[2]) == pytest.approx(0.1 / 0.05, rel=0.02)
-    for dot, path in zip(dots, root.iter("path"), strict=True):
-        start, end = map(float, path.get("d")[1:].replace("H", " ").split()[::2])
-        assert 0 < start <= dot <= end < float(root.get("viewBox").split()[2])
+    for dot, line in zip(dots, map(places, root.iter("i")), strict=True):
+        assert 0 <= line["left"] <= dot <= line["left"] + line["width"] <= 100.01
+
+
+def places(element):
+    """The percentages of a style."""
+    pairs = (part.split(":") for part in element.get("style").split(";"))
+    return {name: float(value.removesuffix("%")) for name, value in pairs}
 
 
 def test_nothing_is_shown_without_a_study_or_for_a_damaged_one(tmp_path, caplog):
@@ -50,4 +55,4 @@ def test_nothing_is_shown_without_a_study_or_for_a_damaged_one(tmp_path, caplog)
 def test_every_study_of_this_repository_can_be_shown(language):
     studies = read_studies()
     assert len(studies) == len(list(STUDIES.glob("*.json")))
-    assert draw_studies(studies, load_texts(language)).count("<svg") == len(studies)
+    assert draw_studies(studies, load_texts(language)).count('class="li-arms"') == len(studies)
