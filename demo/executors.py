@@ -281,6 +281,7 @@ def engine_loader(settings: Settings) -> LoadEngine:
             settings.device,
             on_progress=on_progress,
             in_caller=settings.zero_gpu,
+            precision=settings.precision,
         )
 
     return load

@@ -20,6 +20,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     memory: str = "auto"
     device: str = "auto"
+    precision: str = "auto"
     share: bool = False
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -46,6 +47,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     add("--model", default=DEFAULT_MODEL, help="model folder or hub id (default: the bundled one)")
     add("--memory", default="auto", help="memory plan: auto, resident, offload, ...")
     add("--device", default="auto", help="auto, cuda, mps or cpu")
+    add("--precision", default="auto", help="auto, fp32, bf16, fp16, fp16-accumulate or fp8")
     add("--share", action="store_true", help="ask Gradio for a public link")
     add(
         "--auth",

@@ -94,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lora", help="LoRA file in diffusers' format, or its folder")
     parser.add_argument("--memory", default="auto", help="memory plan, auto by default")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu; auto by default")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="fp32, bf16, fp16, fp16-accumulate or fp8; auto is fp32 on a CPU and fp16 on a GPU",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -106,7 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress(sys.stderr, arguments.quiet)
     with (
         Engine.load(
-            arguments.model, arguments.memory, arguments.device, progress.show, arguments.lora
+            arguments.model,
+            arguments.memory,
+            arguments.device,
+            progress.show,
+            arguments.lora,
+            precision=arguments.precision,
         ) as engine,
         _stop_on_interrupt() as stop,
     ):
@@ -252,7 +262,7 @@ class Progress:
     def show(self, event: Event) -> None:
         """Draw what an event says."""
         if isinstance(event, Loading):
-            if event.stage == "plan":
+            if event.stage in ("plan", "stepped down"):
                 self._note(event.message)
             elif self._redraw or event.bytes_done in (0, event.bytes_total):
                 self._draw(event.message)

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shape", choices=SHAPES, default="world", help="the bundled model, or Latte-1's shape")
     add("--model", type=Path, default=ASSETS / "latte-world", help="model folder of shape world")
     add("--probe", type=Path, default=ASSETS / "world" / "probe.safetensors")
-    add("--plans", default="full", help="step plans to run beside full, such as budget-50,turbo")
+    add(
+        "--plans",
+        default="full",
+        help="step plans to run beside full, such as budget-50,turbo, or a precision as bf16",
+    )
     add("--steps", type=int, help="denoising steps (default: the model's own)")
     add("--stock-steps", type=int, help="denoising steps of stock, if others")
     add("--size", type=int, help="height and width in pixels (default: the model's own)")
@@ -96,7 +100,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     stock, *ours = _settings(arguments, bench.pipeline.parts)
     subjects: list[Any] = [
         Stock(bench.stock, stock, bench.embeds),
-        *(Ours(bench.forgetful(), setting) for setting in ours),
+        *(Ours(bench.forgetful(setting.precision), setting) for setting in ours),
     ]
     asked = _asked(arguments, bench)
     rounds = asked.cases[: arguments.repeats]
@@ -113,9 +117,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
     """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours.
 
-    "turbo" among the plans is the few-step transformer with its own steps.
+    "turbo" among the plans is the few-step transformer with its own steps, a precision's name the
+    full plan in those numbers.
     """
     from latte_core.benchmark.subjects import Setting
+    from latte_core.engine.precision import PRECISIONS
     from latte_core.engine.request import GenerationRequest
 
     defaults = parts.defaults
@@ -137,6 +143,9 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
         )
 
     def ours(plan: str) -> Setting:
+        if plan in PRECISIONS:
+            exact = setting(f"ours, {steps} steps, {plan}", steps)
+            return replace(exact, precision=plan)
         if plan != TURBO:
             return setting(f"ours, {steps} steps, plan {plan}", steps, plan)
         own = parts.defaults_for(GenerationRequest("any", turbo=True)).num_inference_steps

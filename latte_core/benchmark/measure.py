@@ -16,7 +16,8 @@ import torch
 
 from latte_core.benchmark.subjects import STAGES, Run, Subject
 from latte_core.engine.memory import MemoryMeter, recover
-from latte_core.engine.plans import GIB, Device
+from latte_core.engine.plans import GIB
+from latte_core.engine.precision import Device
 
 SAMPLE_S = 0.002  # between two looks at the memory in use
 

@@ -22,9 +22,11 @@ from latte_core.engine.labels import make_conditioner
 from latte_core.engine.memory import MemoryPolicy, free_memory, make_policy
 from latte_core.engine.parts import Parts, load_parts
 from latte_core.engine.pipeline import Pipeline
-from latte_core.engine.plans import GIB, Device, Plan
+from latte_core.engine.plans import GIB, Plan
+from latte_core.engine.precision import Device
 from latte_core.engine.prompts import EncodedPrompt
 from latte_core.engine.request import GenerationRequest
+from latte_core.errors import ConfigError
 from latte_core.model import Latte, ModelConfig
 from latte_core.model.config import LATTE_1
 
@@ -59,7 +61,7 @@ class Bench:
     """Two pipelines on the same weights, and what the reader of the figures has to know.
 
     `embeds` stand in for a text encoder that does not fit. `trained` says whether pictures mean
-    anything.
+    anything. `folder` is where the model was read.
     """
 
     pipeline: Pipeline
@@ -67,9 +69,20 @@ class Bench:
     embeds: Embeds | None
     trained: bool
     notes: tuple[str, ...]
+    folder: Path | None = None
 
-    def forgetful(self) -> Pipeline:
-        """Our pipeline with a memory of prompts of its own, so that no row profits of another's."""
+    def forgetful(self, precision: str | None = None) -> Pipeline:
+        """Our pipeline with a memory of prompts of its own, so that no row profits of another's.
+
+        In another `precision` it has networks of its own too. Raises ConfigError if the device
+        does not compute so, or if there is no folder to read them from.
+        """
+        if precision is not None:
+            if self.folder is None:
+                raise ConfigError(
+                    f"The row {precision} needs a model folder: leave --shape latte-1 out."
+                )
+            return open_pipeline(self.folder, self.device, precision)
         if self.embeds is not None:
             return self.pipeline
         return replace(self.pipeline, conditioner=make_conditioner(self.pipeline.parts))
@@ -82,12 +95,18 @@ class Bench:
 
 def open_folder(folder: Path, device: str = "auto") -> Bench:
     """Our pipeline and the stock one on the weights of a model folder."""
-    parts = load_parts(str(folder), "resident", device, lambda event: None)
-    pipeline = Pipeline(parts, make_policy(parts.plan, parts.modules()), make_conditioner(parts))
+    pipeline = open_pipeline(folder, device)
+    parts = pipeline.parts
     dtype = getattr(torch, parts.plan.vae_dtype)
     vae = load_vae(folder / "vae", dtype).to(parts.plan.device)
     stock = stock_on(parts.transformer, vae, parts.text, parts.scheduler_config)
-    return Bench(pipeline, stock, None, True, ())
+    return Bench(pipeline, stock, None, True, (), folder)
+
+
+def open_pipeline(folder: Path, device: str = "auto", precision: str = "auto") -> Pipeline:
+    """Our pipeline on the weights of a model folder, all of them in memory."""
+    parts = load_parts(str(folder), "resident", device, lambda event: None, None, precision)
+    return Pipeline(parts, make_policy(parts.plan, parts.modules()), make_conditioner(parts))
 
 
 def latte_1(device: str = "auto") -> Bench:

@@ -24,7 +24,10 @@ STAGES = ("text", "denoise", "decode", "all")
 
 @dataclass(frozen=True)
 class Setting:
-    """How one row of the table generates. `plan` is None for the stock pipeline and for "full"."""
+    """How one row of the table generates. `plan` is None for the stock pipeline and for "full".
+
+    `precision` is None where it is that of the stock pipeline.
+    """
 
     name: str
     steps: int
@@ -35,6 +38,7 @@ class Setting:
     width: int
     plan: str | None = None
     turbo: bool = False
+    precision: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

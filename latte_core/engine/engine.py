@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 
 from latte_core.diffusion.schedulers import SCHEDULERS
-from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading
+from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading, SteppedDown
 from latte_core.engine.inspection import Inspection, look
 from latte_core.engine.labels import make_conditioner
 from latte_core.engine.ladder import Ladder
-from latte_core.engine.memory import make_policy, recover
-from latte_core.engine.parts import Parts, load_parts
+from latte_core.engine.memory import Resident, recover
+from latte_core.engine.parts import STEPPED_DOWN, Parts, load_parts
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.windows import possible_tempos, with_tempo
@@ -32,9 +32,9 @@ QUEUE_CAPACITY = 64
 class Engine:
     """A model in memory and the one thread that works with it. Make it with `Engine.load`."""
 
-    def __init__(self, worker: Worker, pipeline: Pipeline) -> None:
+    def __init__(self, worker: Worker, model: Pipeline | Ladder) -> None:
         self._worker = worker
-        self._ladder = Ladder(pipeline)
+        self._ladder = model if isinstance(model, Ladder) else Ladder(model)
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -50,6 +50,7 @@ class Engine:
         on_progress: Callable[[Loading], None] | None = None,
         lora: str | Path | None = None,
         in_caller: bool = False,
+        precision: str = "auto",
     ) -> Engine:
         """Read a folder, or a hub id, in the Latte-1 layout, or that of a converted class model.
 
@@ -57,16 +58,19 @@ class Engine:
         is auto, cuda, mps or cpu. `lora` is a LoRA file in diffusers' format, or its
         folder, which is merged into the transformer. `in_caller` reads the model in the calling
         thread, for hosts that stand in for the device in one thread only (ZeroGPU); progress is
-        then told at the end. `describe().plan` says what was chosen and why. Raises
-        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit.
+        then told at the end. `precision` is auto, fp32, bf16, fp16, fp16-accumulate or fp8; auto
+        is fp32 on a CPU and fp16 on a GPU. `describe().plan` says
+        what was chosen and why. Raises CheckpointError for a missing or damaged model,
+        MemoryPlanError if it does not fit, ConfigError for a precision that cannot be had here.
         """
         worker = Worker(QUEUE_CAPACITY, recover=recover)
-        made: list[Pipeline] = []
+        made: list[Ladder] = []
 
         def work(job: Job[Loading]) -> None:
-            parts = load_parts(str(model), memory, device, job.emit, lora)
-            policy = make_policy(parts.plan, parts.modules())
-            made.append(Pipeline(parts, policy, make_conditioner(parts)))
+            parts = load_parts(str(model), memory, device, job.emit, lora, precision)
+            ladder = Ladder(Pipeline(parts, Resident({}, {}), make_conditioner(parts)))
+            ladder.settle(lambda event: job.emit(_stepped_down(event)))
+            made.append(ladder)
             job.emit(Loading("ready", f"{parts.name} is ready", 1.0))
 
         try:
@@ -166,6 +170,12 @@ def _done_here(work: Callable[[Job[Loading]], None]) -> Job[Loading]:
     job = Job(work)
     job.run()
     return job
+
+
+def _stepped_down(event: Event) -> Loading:
+    """What is told of a step down while the model is placed."""
+    assert isinstance(event, SteppedDown)  # nothing else happens there
+    return Loading(STEPPED_DOWN, event.sentence, 0.95)
 
 
 def describe(parts: Parts) -> EngineInfo:

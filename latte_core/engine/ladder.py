@@ -69,22 +69,41 @@ class Ladder:
             lower = next_plan(failed, parts.sizes, free_memory(), cpu_has_bf16())
             if lower is None:
                 break
-            try:
-                self.place(lower)
-            except MemoryPlanError as error:  # no bitsandbytes for packed weights
-                logger.warning("%s is left out: %s", lower.name, str(error))
+            if not self._placed(lower):
                 failed = lower
+                recover()
                 continue
             emit(SteppedDown(lower.name, lower.sentence))
             return
-        last = self.pipeline.parts.plan
+        last = failed
         free = free_memory()[last.device] / GIB
-        self.place(first)
+        self._placed(first)
         raise MemoryPlanError(
             f"Memory ran out on {last.device} with every memory plan down to {last.name}, which "
             f"needs {needed(last)} for the model's default size ({free:.1f} GiB are free now). "
             "Choose a smaller size or fewer frames, or close other programs."
         )
+
+    def settle(self, emit: Emit) -> None:
+        """Put parts that were just read where their plan wants them, or a lower one.
+
+        Raises MemoryPlanError if there is no memory for any of them.
+        """
+        first = self.pipeline.parts.plan
+        if not self._placed(first):
+            recover()
+            self._step_down(first, emit)
+
+    def _placed(self, plan: Plan) -> bool:
+        """Place the parts so, and say whether that could be done."""
+        try:
+            self.place(plan)
+        except Exception as error:  # no bitsandbytes for packed weights, or no room
+            if not isinstance(error, MemoryPlanError) and not ran_out_of_memory(error):
+                raise
+            logger.warning("%s is left out: %s", plan.name, str(error))
+            return False
+        return True
 
     def place(self, plan: Plan) -> None:
         """Put the parts where another memory plan wants them.

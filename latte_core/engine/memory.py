@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import torch
 
 from latte_core.components.block_streaming import stream_blocks, unstream_blocks
-from latte_core.engine.plans import GIB, Device, Plan
+from latte_core.engine.plans import GIB, Plan
+from latte_core.engine.precision import Device
 
 CGROUP = Path("/sys/fs/cgroup")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latte_core.checkpoints import (
-    LATTE_1_DEFAULTS,
     Defaults,
     PreviewMap,
     check_layout,
@@ -22,7 +22,7 @@ from latte_core.checkpoints import (
     resolve_model,
     verify_folder,
 )
-from latte_core.checkpoints.files import read_header, read_json
+from latte_core.checkpoints.files import read_json
 from latte_core.checkpoints.lora import lora_file, merge_lora
 from latte_core.checkpoints.manifest import sha256
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
@@ -30,12 +30,23 @@ from latte_core.components.vae import for_decoding, load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.diffusion.step_plan import BUILT_IN
 from latte_core.engine.events import Loading
-from latte_core.engine.memory import cpu_has_bf16, free_memory
+from latte_core.engine.low_precision import require, to_fp8
+from latte_core.engine.memory import cpu_has_bf16, free_memory, recover
 from latte_core.engine.plan_book import PlanBook, read_plans
-from latte_core.engine.plans import ModelSizes, Plan, choose_plan
+from latte_core.engine.plans import ModelSizes, Plan, choose_plan, needed, next_plan
+from latte_core.engine.precision import AUTO
 from latte_core.engine.request import MODES, GenerationRequest
+from latte_core.engine.shortage import ran_out_of_memory
+from latte_core.engine.survey import (
+    TURBO,
+    check_vae,
+    class_names,
+    conditioning_of,
+    folder_defaults,
+    measure,
+)
 from latte_core.engine.windows import possible_lengths
-from latte_core.errors import CheckpointError, RequestError
+from latte_core.errors import CheckpointError, MemoryPlanError, RequestError
 
 if TYPE_CHECKING:
     from latte_core.checkpoints import Manifest
@@ -43,12 +54,11 @@ if TYPE_CHECKING:
     from latte_core.model.config import Conditioning
 
 OnProgress = Callable[[Loading], None]
+STEPPED_DOWN = "stepped down"  # stage of a Loading event
 
-# Parameters that bitsandbytes leaves alone in a T5 encoder.
-UNPACKED = (".wo.", "shared.", "embed_tokens.", "relative_attention_bias.", "norm.")
-TURBO = "transformer_turbo"  # folder and module of a few-step transformer
+logger = logging.getLogger(__name__)
+
 TURBO_STEPS = 8  # where the card says nothing
-TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 512 x 512 in fp16
 
 
 @dataclass(frozen=True)
@@ -180,15 +190,18 @@ def load_parts(
     device: str,
     report: OnProgress,
     lora: str | Path | None = None,
+    precision: str = AUTO,
 ) -> Parts:
     """Find, check and read a model folder, placing nothing yet; merge a LoRA file if there is one.
 
-    Raises CheckpointError for a missing or damaged folder, MemoryPlanError if it does not fit.
+    Memory that runs out meanwhile steps down one plan and says so. Raises CheckpointError for a
+    missing or damaged folder, MemoryPlanError if no plan is left, ConfigError if this machine
+    cannot compute in `precision`.
     """
     report(Loading("find", f"Looking for {model}", 0.0))
     folder = resolve_model(model, lambda done, total: report(fetching(model, done, total)))
     report(Loading("verify", f"Checking {folder.name}", 0.05))
-    _check_vae(folder)
+    check_vae(folder)
     check_layout(folder)
     manifest = read_manifest(folder)
     if manifest is not None:
@@ -204,10 +217,49 @@ def load_parts(
     if conditioning_of(transformer_config) == "none":
         defaults = replace(defaults, guidance_scale=1.0)  # nothing to be guided by
     sizes = measure(folder, transformer_config, vae_config, defaults)
-    plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16())
+    plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16(), precision)
+    require(plan.precision)
     report(Loading("plan", plan.sentence, 0.1))
-    parts = replace(_read_parts(model, folder, plan, (manifest, defaults), report), sizes=sizes)
-    return parts if lora is None else _with_lora(parts, Path(lora).expanduser())
+    described = (manifest, defaults)
+    while (parts := _attempt(model, folder, plan, described, report)) is None:
+        recover()  # outside of the handler: the error that kept half-read parts alive is gone
+        plan = _lower(plan, sizes)
+        report(Loading(STEPPED_DOWN, plan.sentence, 0.1))
+    parts = replace(parts, sizes=sizes)
+    parts = parts if lora is None else _with_lora(parts, Path(lora).expanduser())
+    if plan.precision == "fp8":
+        for network in (parts.transformer, parts.turbo):
+            to_fp8(network, plan.device)
+    return parts
+
+
+def _attempt(
+    model: str,
+    folder: Path,
+    plan: Plan,
+    described: tuple[Manifest | None, Defaults],
+    report: OnProgress,
+) -> Parts | None:
+    """The parts; None if memory ran out while they were read."""
+    try:
+        return _read_parts(model, folder, plan, described, report)
+    except Exception as error:
+        if not ran_out_of_memory(error):
+            raise
+        logger.warning("Memory ran out while %s was read: %s", folder.name, str(error))
+        return None
+
+
+def _lower(plan: Plan, sizes: ModelSizes) -> Plan:
+    """The plan to read with where memory ran out. Raises MemoryPlanError if there is none."""
+    lower = next_plan(plan, sizes, free_memory(), cpu_has_bf16())
+    if lower is None:
+        raise MemoryPlanError(
+            f"Memory ran out on {plan.device} while the model was read, with every memory plan "
+            f"down to {plan.name}, which needs {needed(plan)}. Close other programs, or choose a "
+            "smaller model."
+        )
+    return lower
 
 
 def fetching(model: str, done: int, total: int) -> Loading:
@@ -279,111 +331,6 @@ def read_text(folder: Path, plan: Plan) -> TextEncoder:
     """The text encoder of a folder as a memory plan wants it."""
     dtype = getattr(torch, plan.text_dtype)
     return load_text_encoder(folder, dtype, plan.text_bits, plan.text_device)
-
-
-def _check_vae(folder: Path) -> None:
-    """Raise CheckpointError, saying how to add one, for our own kind of folder without a `vae`.
-
-    Published class models come as the transformer alone.
-    """
-    kind = read_json(folder / "model_index.json").get("transformer")
-    if kind == ["latte_core", "Latte"] and not (folder / "vae").is_dir():
-        raise CheckpointError(
-            f"{folder / 'vae'} is missing: without an autoencoder, latents do not become pictures. "
-            "The published class models were trained with Stable Diffusion's (4 channels, 8 pixels "
-            "a latent; diffusers folder sd-vae-ft-ema or the vae of Latte-1). Add it with "
-            f"python -m latte_core convert {folder} NEW_FOLDER --vae VAE_FOLDER."
-        )
-
-
-def conditioning_of(transformer: dict[str, Any]) -> str:
-    """What a transformer's config.json says that the model is told: text, class or none."""
-    # diffusers' own layout, which knows no such key, is of text models only.
-    return str(transformer.get("conditioning", "none" if "hidden_size" in transformer else "text"))
-
-
-def class_names(card: dict[str, Any], num_classes: int) -> tuple[str, ...]:
-    """Names of the classes by label, from the card; their numbers where it names none.
-
-    Raises CheckpointError if the card names more or fewer than there are.
-    """
-    names = card.get("classes")
-    if not isinstance(names, list):
-        return tuple(map(str, range(num_classes)))
-    if len(names) != num_classes:
-        raise CheckpointError(
-            f"The model's card names {len(names)} classes, its transformer has {num_classes}: "
-            "correct `classes` in latte_manifest.json, or convert the model again."
-        )
-    return tuple(map(str, names))
-
-
-def folder_defaults(transformer: dict[str, Any], vae: dict[str, Any]) -> Defaults:
-    """Defaults of a folder without a manifest: the released model's, at the transformer's size.
-
-    Class models are guided as the UCF101 release was; an unconditional model cannot be.
-    """
-    defaults = LATTE_1_DEFAULTS
-    if (kind := conditioning_of(transformer)) != "text":
-        defaults = replace(
-            defaults,
-            num_inference_steps=250,
-            scheduler="ddpm",
-            guidance_scale=7.0 if kind == "class" else 1.0,
-        )
-    depth = len(vae.get("block_out_channels", (1, 1, 1, 1)))
-    side = int(transformer.get("sample_size", 64)) * 2 ** (depth - 1)
-    frames = transformer.get("video_length", transformer.get("num_frames"))
-    return replace(
-        defaults,
-        num_frames=int(frames or defaults.num_frames),
-        height=side,
-        width=side,
-    )
-
-
-def measure(
-    folder: Path, transformer: dict[str, Any], vae: dict[str, Any], defaults: Defaults
-) -> ModelSizes:
-    """Count the folder's parameters from the headers of its files, and its default shapes."""
-    reads_text = conditioning_of(transformer) == "text"
-    text = _shapes(folder / "text_encoder") if reads_text else {}
-    packed = {
-        name: count
-        for name, count in text.items()
-        if name.endswith(".weight") and not any(part in name for part in UNPACKED)
-    }
-    heads, width = transformer.get("num_attention_heads"), transformer.get("attention_head_dim")
-    hidden = heads * width if heads and width else transformer.get("hidden_size", 1152)
-    widths = vae.get("block_out_channels", (128, 256, 512, 512))
-    patch = 2 ** (len(widths) - 1) * int(transformer.get("patch_size", 2))
-    tubes = defaults.num_frames // int(transformer.get("patch_frames", 1))
-    temporal = folder / "vae_temporal_decoder"
-    return ModelSizes(
-        text=sum(text.values()),
-        text_packed=sum(packed.values()),
-        transformer=sum(sum(_shapes(folder / name).values()) for name in ("transformer", TURBO)),
-        vae=sum(_shapes(folder / "vae").values()) + sum(_shapes(temporal).values()),
-        hidden_size=int(hidden),
-        tokens=tubes * (defaults.height // patch) * (defaults.width // patch),
-        decoder_elements=widths[min(1, len(widths) - 1)] * defaults.height * defaults.width,
-        frames_at_once=TEMPORAL_CHUNK if temporal.is_dir() else 1,
-        halves=1 if conditioning_of(transformer) == "none" else 2,
-        # Of diffusers' layout a layer is a pair of blocks, one of space and one of time.
-        blocks=int(transformer.get("depth") or 2 * transformer.get("num_layers", 1)),
-    )
-
-
-def _shapes(folder: Path) -> dict[str, int]:
-    """Number of elements of every tensor of a component."""
-    counts: dict[str, int] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, entry in read_header(path).items():
-            total = 1
-            for side in entry["shape"]:
-                total *= side
-            counts[name] = total
-    return counts
 
 
 def _scheduler_config(folder: Path, transformer: Latte) -> dict[str, Any]:

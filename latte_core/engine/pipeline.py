@@ -20,11 +20,13 @@ from latte_core.components.vae import (
 )
 from latte_core.engine.denoise import Denoiser, Sampling, first_event, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
+from latte_core.engine.low_precision import accumulating
 from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory
-from latte_core.engine.parts import TEMPORAL_CHUNK, Parts
+from latte_core.engine.parts import Parts
 from latte_core.engine.prompts import Conditioner
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.start_picture import picture_pixels
+from latte_core.engine.survey import TEMPORAL_CHUNK
 from latte_core.errors import NonFiniteError
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Pipeline:
         )
         check(0, total)
         name, network = self.parts.wanted(request)
-        with _timed(timings, "denoise_s"), self.policy.using(name):
+        with _timed(timings, "denoise_s"), self.policy.using(name), accumulating(self.parts.plan):
             parts = replace(self.parts, transformer=network)
             denoiser = Denoiser(parts, prompt.conditions, sampling)
             denoiser.run(emit, check)
@@ -152,7 +154,7 @@ class Pipeline:
             "version": __version__,
             "device": plan.device,
             "memory": plan.name,
-            "precision": plan.transformer_dtype,
+            "precision": plan.numbers,
         }
 
 

@@ -10,10 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from latte_core.engine.precision import (
+    AUTO,
+    PRECISIONS,
+    SPECIAL,
+    Device,
+    chosen,
+    devices_for,
+    remark,
+    text_numbers,
+)
 from latte_core.errors import MemoryPlanError
 
 GIB = 2**30
-Device = Literal["cuda", "mps", "cpu"]
 DEVICES: tuple[Device, ...] = ("cuda", "mps", "cpu")
 
 # Blocks of the transformer on the device at once when they come in by turns: the one that runs, the
@@ -57,7 +66,7 @@ class Plan:
     """What goes where. dtypes are torch names; `text_device` is "cpu" where only T5 is there.
 
     `split` runs the halves of guidance one at a time, `streamed` brings the transformer in block by
-    block. `sentence` says what was chosen and why, in GiB.
+    block. `precision` is a word of `PRECISIONS`. `sentence` says what was chosen and why, in GiB.
     """
 
     name: str
@@ -72,6 +81,12 @@ class Plan:
     sentence: str = ""
     split: bool = False
     streamed: bool = False
+    precision: str = "fp32"
+
+    @property
+    def numbers(self) -> str:
+        """How the transformer computes: its dtype, or the word of a special way."""
+        return self.precision if self.precision in SPECIAL else self.transformer_dtype
 
 
 @dataclass(frozen=True)
@@ -127,13 +142,16 @@ def choose_plan(
     memory: str = "auto",
     device: str = "auto",
     cpu_has_bf16: bool = False,
+    precision: str = AUTO,
 ) -> Plan:
     """The first plan that fits, on the first device that has one.
 
     free_bytes holds the devices that exist here. `memory` and `device` may fix either choice.
-    Raises MemoryPlanError, with the figures in GiB and the remedy, if nothing fits.
+    Raises MemoryPlanError, with the figures in GiB and the remedy, if nothing fits, ConfigError if
+    no device here computes in `precision`.
     """
-    names, devices = _allowed(memory, device, free_bytes)
+    names, present = _allowed(memory, device, free_bytes)
+    devices = devices_for(precision, present)
     if not sizes.text:
         names = _without_text(names)
     rejected: list[str] = []
@@ -141,7 +159,7 @@ def choose_plan(
         for name in PLANS_OF[place]:
             if name not in names or (memory == "auto" and name in AUTO_SKIPS[place]):
                 continue
-            plan = _price(name, place, sizes, cpu_has_bf16)
+            plan = _price(name, place, sizes, cpu_has_bf16, chosen(precision, place))
             need = _needed(plan)
             host_need = _host_bytes(plan, sizes)
             if need <= free_bytes[place] and host_need <= free_bytes.get("cpu", host_need):
@@ -174,7 +192,7 @@ def next_plan(
     """
     order = PLANS_OF[plan.device]
     for name in order[order.index(plan.name) + 1 :]:
-        lower = _price(name, plan.device, sizes, cpu_has_bf16)
+        lower = _price(name, plan.device, sizes, cpu_has_bf16, plan.precision)
         if (sizes.text or not PLANS[name].about_text) and lower.peak_bytes < plan.peak_bytes:
             free = free_bytes[plan.device]
             lower = _with_sentence(lower, _needed(lower), free, [], bool(sizes.text))
@@ -222,13 +240,14 @@ def _without_text(names: tuple[str, ...]) -> tuple[str, ...]:
     return left
 
 
-def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> Plan:
+def _price(
+    name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool, precision: str
+) -> Plan:
     """The plan with its dtypes and its peak on `device`."""
     kind = PLANS[name]
     text_device: Device = "cpu" if kind.text_on_cpu else device
-    cpu_dtype = "bfloat16" if cpu_has_bf16 else "float32"
-    text_dtype = cpu_dtype if text_device == "cpu" else "bfloat16"
-    dtype = "float32" if device == "cpu" else "float16"
+    text_dtype = text_numbers(precision, text_device, cpu_has_bf16)
+    dtype = PRECISIONS[precision].networks
     plan = Plan(
         name,
         device,
@@ -239,8 +258,10 @@ def _price(name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool) -> 
         dtype,
         dtype,
         0,
-        split=kind.split,
-        streamed=kind.streamed,
+        remark(precision, device, cpu_has_bf16),
+        kind.split,
+        kind.streamed,
+        precision,
     )
     width = 4 if dtype == "float32" else 2
     text = _text_bytes(plan, sizes) if text_device == device else 0
@@ -276,7 +297,8 @@ def _host_bytes(plan: Plan, sizes: ModelSizes) -> int:
     """Main memory for the parts that wait there while another device works."""
     if plan.device == "cpu" or not plan.offload:
         return 0
-    waiting = 2.0 * (sizes.transformer + sizes.vae)
+    width = 4.0 if plan.transformer_dtype == "float32" else 2.0
+    waiting = width * (sizes.transformer + sizes.vae)
     if plan.text_bits is None:
         waiting += _text_bytes(plan, sizes)
     return int(waiting)
@@ -286,7 +308,7 @@ def _with_sentence(plan: Plan, need: int, free: int, rejected: list[str], has_te
     text = f"text encoder {f'{plan.text_bits}-bit' if plan.text_bits else plan.text_dtype}, "
     sentence = (
         f"{plan.name} on {plan.device}: {PLANS[plan.name].meaning} ({text if has_text else ''}"
-        f"transformer {plan.transformer_dtype}); needs {_gib(need)} of {_gib(free)} free."
+        f"transformer {plan.numbers}); needs {_gib(need)} of {_gib(free)} free.{plan.sentence}"
     )
     if rejected:
         sentence += f" Chosen because {'; '.join(rejected)}."

@@ -90,14 +90,22 @@ def test_command_prints_tables_and_writes_json(capsys, tmp_path, tiny_folder):
         "2",
         "--device",
         "cpu",
+        "--plans",
+        "bf16",
     ]
     assert main(["bench", *options, "--json", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "| ours, 1 steps | denoise |" in printed and "prompts followed" in printed
     rows = json.loads(out.read_text())["rows"]
-    assert [row["name"] for row in rows] == ["stock, 1 steps", "ours, 1 steps"]
+    assert [row["name"] for row in rows] == [
+        "stock, 1 steps",
+        "ours, 1 steps",
+        "ours, 1 steps, bf16",
+    ]
     assert rows[1]["latents_apart"] < 1e-5
     assert rows[0]["evaluations"] == rows[1]["evaluations"] == 2
+    assert rows[2]["precision"] == "bf16" and rows[2]["near"]["psnr"] > 25
+    assert 0 < rows[2]["latents_apart"] < 0.1  # other numbers, the same clip
     assert 0 <= rows[1]["followed"] <= 1 and rows[1]["prompts"] == 2
 
 

@@ -11,8 +11,8 @@ from tiny_folder import FRAMES, SIZE, randomise, tiny_vae
 from latte_core import CheckpointError, Engine, GenerationRequest, Latte, MemoryPlanError, preset
 from latte_core.checkpoints import Defaults
 from latte_core.components.vae import load_vae
-from latte_core.engine.parts import class_names, conditioning_of, folder_defaults, measure
 from latte_core.engine.plans import GIB, choose_plan
+from latte_core.engine.survey import class_names, conditioning_of, folder_defaults, measure
 
 STOCK_VAE = {"block_out_channels": [128, 256, 512, 512]}
 

@@ -10,6 +10,8 @@ from tiny_requests import ask, same
 
 from latte_core import Engine, Finished, MemoryPlanError, SteppedDown
 from latte_core.components.block_streaming import stream_blocks, unstream_blocks
+from latte_core.engine import ladder as ladder_module
+from latte_core.engine import parts as parts_module
 from latte_core.engine.memory import cpu_has_bf16, free_memory, is_packed
 from latte_core.engine.plans import choose_plan
 from latte_core.engine.shortage import ran_out_of_memory
@@ -211,3 +213,68 @@ def test_blocks_come_and_go_and_the_result_is_the_same(tiny_folder, monkeypatch)
         moves.clear()
         assert same(engine.generate(SMALL), whole)
         assert moves == []
+
+
+def failing_first(monkeypatch, module, name, times, error):
+    """Let a function of a module run out of memory so many times."""
+    real, calls = getattr(module, name), []
+
+    def stubborn(*args, **options):
+        calls.append(1)
+        if len(calls) <= times:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, name, stubborn)
+
+
+# Where a load takes memory: reading the text encoder, the transformer, and placing the parts.
+PLACES = {
+    "read_text": parts_module,
+    "load_transformer": parts_module,
+    "make_policy": ladder_module,
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_a_load_that_runs_out_takes_the_next_plan_and_says_so(
+    tiny_folder, expected, monkeypatch, name, kind
+):
+    failing_first(monkeypatch, PLACES[name], name, 1, ERRORS[kind])
+    told = []
+    with Engine.load(tiny_folder, on_progress=told.append) as engine:
+        said = [event.message for event in told if event.stage == "stepped down"]
+        assert len(said) == 1 and said[0] == engine.describe().plan
+        for word in ("split on cpu", "memory ran out with resident", "close other programs"):
+            assert word in said[0]
+        events = list(engine.stream(SMALL))
+    assert not any(isinstance(event, SteppedDown) for event in events)
+    assert same(events[-1].generation, expected["split"])
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_load_without_room_for_any_plan_ends_with_a_remedy(tiny_folder, monkeypatch, name):
+    failing_first(monkeypatch, PLACES[name], name, 99, MemoryError())
+    with pytest.raises(MemoryPlanError, match=r"every memory plan down to .* close other|Close"):
+        Engine.load(tiny_folder)
+
+
+def test_a_load_that_fails_otherwise_does_not_step_down(tiny_folder, monkeypatch):
+    told = []
+    failing_first(monkeypatch, parts_module, "load_transformer", 1, RuntimeError("no such file"))
+    with pytest.raises(Exception, match="no such file"):
+        Engine.load(tiny_folder, on_progress=told.append)
+    assert not any(event.stage == "stepped down" for event in told)
+
+
+def test_a_step_down_that_has_no_room_either_is_an_error_with_a_remedy(
+    fresh, expected, monkeypatch
+):
+    """On the CPU nothing needs less than `split`; the engine is as it was."""
+    handle = fail_once(fresh._pipeline.parts.transformer, MemoryError())
+    failing_first(monkeypatch, ladder_module, "make_policy", 1, MemoryError())
+    with pytest.raises(MemoryPlanError, match=r"down to split, which needs .* fewer frames"):
+        fresh.generate(SMALL)
+    handle.remove()
+    assert same(fresh.generate(SMALL), expected["resident"])

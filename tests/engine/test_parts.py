@@ -19,7 +19,7 @@ from latte_core.checkpoints import (
     write_manifest,
 )
 from latte_core.checkpoints.files import read_json
-from latte_core.engine.parts import folder_defaults, measure
+from latte_core.engine.survey import folder_defaults, measure
 
 REQUEST = GenerationRequest("a red rocket flies", seed=7, num_inference_steps=1)
 DEFAULTS = Defaults(3, 2.0, FRAMES, 32, 48, 6, "unipc")
