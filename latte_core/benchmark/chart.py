@@ -1,57 +1,99 @@
-"""A small chart of how cost grows: one panel a series, both axes logarithmic, drawn with Pillow."""
+"""A chart of how cost and memory grow: one panel a series, drawn with Pillow.
+
+Cost has logarithmic axes and a power law, memory linear ones from 0 and a fixed share with a
+growing one.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from latte_core.benchmark.growth import Point, fit, series
+from latte_core.benchmark.growth import Point, fit, fit_memory, series, work
 
 WIDTH, HEIGHT, MARGIN = 320, 240, 44
 INK, LINE, DOT = "#3b2a20", "#c8a27c", "#8c3b1b"
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one panel shows: dots (value, amount), a fitted law, and how an axis is scaled."""
+
+    title: str
+    law_text: str
+    dots: Sequence[tuple[float, float]]
+    law: Callable[[float], float]
+    scale: Callable[[float], float]
+    floor: float | None = None
 
 
 def draw_chart(points: Sequence[Point], path: Path) -> None:
-    """Write a PNG: dots are the points, lines the fitted power laws."""
-    panels = list(series(points))
-    columns = 3
-    rows = -(-len(panels) // columns)
-    sheet = Image.new("RGB", (columns * WIDTH, rows * HEIGHT), "white")
-    for number, (kind, axis, own) in enumerate(panels):
-        panel = _panel(f"{kind}: {_unit(kind)} by {axis}", own)
-        sheet.paste(panel, (number % columns * WIDTH, number // columns * HEIGHT))
+    """Write a PNG: for every kind a row of costs and a row of memory; lines are the fits."""
+    rows: dict[tuple[str, str], list[Panel]] = {}
+    for kind, axis, own in series(points):
+        rows.setdefault((kind, "cost"), []).append(_cost(kind, axis, own))
+        rows.setdefault((kind, "memory"), []).append(_memory(kind, axis, own))
+    columns = max(map(len, rows.values()))
+    sheet = Image.new("RGB", (columns * WIDTH, len(rows) * HEIGHT), "white")
+    for row, panels in enumerate(rows.values()):
+        for column, panel in enumerate(panels):
+            sheet.paste(_draw(panel), (column * WIDTH, row * HEIGHT))
     sheet.save(path)
 
 
-def _unit(kind: str) -> str:
-    return "CPU seconds" if kind == "measured" else "FLOP"
-
-
-def _panel(title: str, points: Sequence[Point]) -> Image.Image:
-    panel = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    draw, font = ImageDraw.Draw(panel), ImageFont.load_default(12)
+def _cost(kind: str, axis: str, points: Sequence[Point]) -> Panel:
     law = fit(points)
-    left, right = math.log(points[0].value), math.log(points[-1].value)
-    low, high = math.log(min(p.cost for p in points)), math.log(max(p.cost for p in points))
+    unit = "CPU seconds" if kind == "measured" else "FLOP"
+    return Panel(
+        f"{kind}: {unit} by {axis}",
+        f"exponent {law.exponent:.2f}, r2 {law.r2:.3f}",
+        [(p.value, p.cost) for p in points],
+        lambda value: law.factor * value**law.exponent,
+        math.log,
+    )
 
-    def place(value: float, cost: float) -> tuple[float, float]:
-        across = (math.log(value) - left) / (right - left)
-        up = (math.log(cost) - low) / (high - low)
+
+def _memory(kind: str, axis: str, points: Sequence[Point]) -> Panel:
+    law = fit_memory(points)
+    unit = "pixel" if axis == "size" else axis.removesuffix("s")
+    return Panel(
+        f"{kind}: MiB by {axis}",
+        f"{law.fixed / MIB:.0f} + {law.growing / MIB:.2g} a {unit}, r2 {law.r2:.3f}",
+        [(p.value, p.memory_bytes / MIB) for p in points],
+        lambda value: (law.fixed + law.growing * work(axis, value)) / MIB,
+        float,
+        0.0,
+    )
+
+
+def _draw(panel: Panel) -> Image.Image:
+    image = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
+    values = [value for value, _ in panel.dots]
+    amounts = [amount for _, amount in panel.dots]
+    left, right = panel.scale(values[0]), panel.scale(values[-1])
+    low = panel.scale(min(amounts)) if panel.floor is None else panel.floor
+    high = panel.scale(max(amounts))
+
+    def place(value: float, amount: float) -> tuple[float, float]:
+        across = (panel.scale(value) - left) / ((right - left) or 1)
+        up = (panel.scale(amount) - low) / ((high - low) or 1)
         return MARGIN + across * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)
 
-    draw.text((MARGIN, 6), title, fill=INK, font=font)
-    draw.text((MARGIN, 22), f"exponent {law.exponent:.2f}, r2 {law.r2:.3f}", fill=LINE, font=font)
+    draw.text((MARGIN, 6), panel.title, fill=INK, font=font)
+    draw.text((MARGIN, 22), panel.law_text, fill=LINE, font=font)
     draw.rectangle((MARGIN, MARGIN, WIDTH - MARGIN, HEIGHT - MARGIN), outline=LINE)
-    ends = [place(p.value, law.factor * p.value**law.exponent) for p in (points[0], points[-1])]
-    draw.line(ends, fill=LINE, width=2)
-    for point in points:
-        x, y = place(point.value, point.cost)
+    between = [values[0] + (values[-1] - values[0]) * k / 32 for k in range(33)]
+    draw.line([place(value, panel.law(value)) for value in between], fill=LINE, width=2)
+    for value, amount in panel.dots:
+        x, y = place(value, amount)
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=DOT)
-        draw.text((x, HEIGHT - MARGIN + 4), str(point.value), fill=INK, font=font, anchor="ma")
-    for point in (points[0], points[-1]):
-        y = place(point.value, point.cost)[1]
-        draw.text((MARGIN - 3, y), f"{point.cost:.2g}", fill=INK, font=font, anchor="rm")
-    return panel
+        draw.text((x, HEIGHT - MARGIN + 4), f"{value:g}", fill=INK, font=font, anchor="ma")
+    for value, amount in (panel.dots[0], panel.dots[-1]):
+        draw.text((MARGIN - 3, place(value, amount)[1]), f"{amount:.2g}", INK, font, "rm")
+    return image

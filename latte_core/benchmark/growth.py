@@ -2,7 +2,7 @@
 
 Measured points are runs of the bundled model; computed ones count a network of Latte-1's shape that
 has no data (meta tensors), and take its memory from the constants of the engine's memory plans.
-Both get a power law, cost = factor * work ** exponent.
+Costs get a power law, cost = factor * value ** exponent, memory a fixed and a growing share.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ class Fit:
 
     factor: float
     exponent: float
+    r2: float
+
+
+@dataclass(frozen=True)
+class MemoryFit:
+    """bytes = fixed + growing * work along one axis; r2 says how well."""
+
+    fixed: float
+    growing: float
     r2: float
 
 
@@ -100,6 +109,21 @@ def fit(points: Sequence[Point]) -> Fit:
     rest = ((y - exponent * x - offset) ** 2).sum()
     spread = ((y - y.mean()) ** 2).sum()
     return Fit(float(np.exp(offset)), float(exponent), float(1 - rest / spread))
+
+
+def work(axis: str, value: float) -> float:
+    """What memory grows with: frames, steps, and of a size its pixels."""
+    return value**2 if axis == "size" else value
+
+
+def fit_memory(points: Sequence[Point]) -> MemoryFit:
+    """The straight line through the memory of points of one kind and axis, by least squares."""
+    x = np.array([work(p.axis, p.value) for p in points], float)
+    y = np.array([p.memory_bytes for p in points], float)
+    growing, fixed = np.polyfit(x, y, 1)
+    spread = ((y - y.mean()) ** 2).sum()
+    rest = ((y - growing * x - fixed) ** 2).sum()
+    return MemoryFit(float(fixed), float(growing), float(1 - rest / spread) if spread else 1.0)
 
 
 def series(points: Sequence[Point]) -> Iterator[tuple[str, str, list[Point]]]:

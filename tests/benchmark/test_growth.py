@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from latte_core.benchmark.chart import draw_chart
-from latte_core.benchmark.growth import Point, fit, step_cost, to_table, write_csv
+from latte_core.benchmark.growth import Point, fit, fit_memory, step_cost, to_table, write_csv
 
 GIB = 2**30
 
@@ -37,5 +37,17 @@ def test_points_are_written_and_drawn(tmp_path):
     assert "| measured | size | 16: 128 s | 128: 8.19e+03 s | size^2.00 |" in to_table(points)
     draw_chart(points, tmp_path / "growth.png")
     with Image.open(tmp_path / "growth.png") as chart:
-        assert chart.size == (960, 240)
-        assert len(chart.getcolors(100_000)) > 4
+        assert chart.size == (320, 960)  # cost and memory of either kind
+        for top in range(0, 960, 240):
+            panel = chart.crop((0, top, 320, top + 240))
+            assert len(panel.getcolors(100_000)) > 4
+            dots = dict(map(reversed, panel.getcolors(100_000)))[(0x8C, 0x3B, 0x1B)]
+            assert dots > 3 * 20  # four dots of 7 pixels across
+
+
+def test_memory_is_a_fixed_and_a_growing_share():
+    points = [Point("measured", "size", x, 1.0, 5000 + 3 * x * x) for x in (16, 32, 64, 128)]
+    found = fit_memory(points)
+    assert (found.fixed, found.growing, found.r2) == pytest.approx((5000, 3, 1))
+    even = [Point("measured", "steps", x, 1.0, 700) for x in (2, 4, 8)]
+    assert fit_memory(even).growing == pytest.approx(0, abs=1e-9)
