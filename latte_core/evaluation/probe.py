@@ -106,7 +106,11 @@ def judge(probe: WorldProbe, frames: NDArray[np.uint8]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class ProbeBatches(Dataset):
-    """Batch n: rendered clips, made a little soft and noisy, and their labels."""
+    """Batch n: rendered clips, made a little soft and noisy, and their labels.
+
+    A share `frozen` of them repeats one frame, which has no motion to name, so that the probe can
+    judge stills too.
+    """
 
     world: World
     size: int
@@ -114,12 +118,17 @@ class ProbeBatches(Dataset):
     seed: int = 0
     held_out: bool = False
     plain: bool = False
+    frozen: float = 0.0
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, number))
         specs = [self.world.draw(rng, self.held_out) for _ in range(self.batch_size)]
-        clips = to_pixels(np.stack([render_clip(spec, 16, self.size) for spec in specs]))
+        frames = np.stack([render_clip(spec, 16, self.size) for spec in specs])
         labels = [labels_of(self.world, spec) for spec in specs]
+        for k in np.flatnonzero(rng.random(len(specs)) < self.frozen):
+            frames[k] = frames[k, rng.integers(16)]
+            labels[k]["motion"] = IGNORED
+        clips = to_pixels(frames)
         batch = {head: torch.tensor([label[head] for label in labels]) for head in HEADS}
         return {"clips": clips if self.plain else _disturb(clips, rng), **batch}
 

@@ -40,6 +40,7 @@ class Session:
     made: list[tuple[str, Frames]] = field(default_factory=list)
     report: ShapeReport = field(default_factory=ShapeReport)
     stills: list[bool] = field(default_factory=list)
+    real_stills: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._vae = load_vae(self.vae_folder)
@@ -62,6 +63,9 @@ class Session:
         if made.stills:
             still = [np.asarray(seen(one[None])[0]) for one in made.stills]
             self.stills += score_stills(self.probe, seen(clip), still, prompt.spec) or []
+            real = seen(self.report.real[-1])
+            shown = list(real[_spread(len(still), len(real))])
+            self.real_stills += score_stills(self.probe, real, shown, prompt.spec) or []
         return clip
 
     def through_vae(self, frames: Frames) -> Frames:
@@ -75,7 +79,8 @@ class Session:
         if self.stills:
             told.append(
                 f"stills beside right clips: {100 * np.mean(self.stills):.1f} % of "
-                f"{len(self.stills)} show the clip's subject and place"
+                f"{len(self.stills)} show the clip's subject and place (rendered: "
+                f"{100 * np.mean(self.real_stills):.1f} % of {len(self.real_stills)})"
             )
         return told
 
@@ -83,3 +88,8 @@ class Session:
         """The first frame of the rendered clip."""
         frames = self.info.defaults.num_frames
         return render_clip(prompt.spec, frames, *self.size, only=(0,))[0]
+
+
+def _spread(count: int, frames: int) -> list[int]:
+    """`count` places spread over a clip's frames, the middle of each part."""
+    return [(2 * k + 1) * frames // (2 * count) for k in range(count)]

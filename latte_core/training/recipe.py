@@ -83,11 +83,15 @@ class TurboRecipe:
 
 @dataclass(frozen=True)
 class ProbeRecipe:
-    """Training of the classifier that judges prompt following."""
+    """Training of the classifier that judges prompt following.
+
+    A share `frozen` of its clips stands still, as the stills of joint mode do.
+    """
 
     loop: LoopConfig
     batch_size: int = 16
     width: int = 32
+    frozen: float = 0.25
 
 
 @dataclass(frozen=True)

@@ -318,9 +318,11 @@ def probe_task(recipe: Recipe) -> Task:
     from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe
 
     torch.manual_seed(recipe.seed)
-    probe = WorldProbe(recipe.world, recipe.probe.width)
-    batches = ProbeBatches(recipe.world, recipe.size, recipe.probe.batch_size, recipe.seed + 11)
-    return ProbeTask(probe, batches)
+    r = recipe.probe
+    batches = ProbeBatches(
+        recipe.world, recipe.size, r.batch_size, recipe.seed + 11, frozen=r.frozen
+    )
+    return ProbeTask(WorldProbe(recipe.world, r.width), batches)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

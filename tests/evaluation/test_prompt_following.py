@@ -130,6 +130,16 @@ def test_table_has_ceiling_generated_and_floor():
     assert following.as_json(rows)[0]["motion"] == 1
 
 
+def test_share_of_the_clips_stands_still_and_has_no_motion():
+    batch = ProbeBatches(WORLD, 32, 40, plain=True, frozen=0.5)[0]
+    still = (batch["clips"] == batch["clips"][:, :1]).flatten(1).all(1)
+    assert 8 <= int(still.sum()) <= 32
+    assert torch.equal(batch["motion"] == IGNORED, still)
+    assert (batch["subject"] != IGNORED).all()
+    moving = ProbeBatches(WORLD, 32, 40, plain=True)[0]
+    assert (moving["motion"] != IGNORED).all()
+
+
 def test_probe_learns_what_a_clip_shows():
     torch.manual_seed(0)
     probe = WorldProbe(WORLD, 8)
