@@ -19,6 +19,7 @@ from latte_core.engine.inspection import Inspection, look
 from latte_core.engine.labels import make_conditioner
 from latte_core.engine.ladder import Ladder
 from latte_core.engine.memory import Resident, recover
+from latte_core.engine.outlook import MemoryOutlook
 from latte_core.engine.parts import STEPPED_DOWN, Parts, load_parts
 from latte_core.engine.pipeline import Pipeline
 from latte_core.engine.request import GenerationRequest
@@ -121,7 +122,8 @@ class Engine:
 
     def describe(self) -> EngineInfo:
         """What this engine is made of."""
-        return describe(self._pipeline.parts)
+        outlook = MemoryOutlook(self._ladder, self._worker)
+        return replace(describe(self._pipeline.parts), memory=outlook)
 
     @property
     def alive(self) -> bool:
@@ -196,4 +198,5 @@ def describe(parts: Parts) -> EngineInfo:
         classes=parts.classes,
         step_plans=parts.plans,
         turbo=parts.turbo is not None,
+        size_multiple=parts.size_multiple,
     )

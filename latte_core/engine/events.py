@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from latte_core.checkpoints import Defaults
     from latte_core.engine.inspection import Inspected
+    from latte_core.engine.outlook import MemoryOutlook
     from latte_core.engine.plan_book import PlanBook
     from latte_core.model.config import Conditioning
 
@@ -129,6 +130,8 @@ class EngineInfo:
     `step_plans` knows the step plans of every sampler and number of steps.
     `turbo` says that there is a few-step transformer beside the full one. Clips of more than
     `trained_frames` are made in windows; `tempos` are the ways to do it, the default first.
+    Height and width are multiples of `size_multiple` pixels. `memory` is of the engine as it is
+    now: it forecasts what a request needs, and places the model by a smaller plan.
     """
 
     model: str
@@ -146,6 +149,8 @@ class EngineInfo:
     turbo: bool = False
     trained_frames: int = 16
     tempos: tuple[str, ...] = ()
+    size_multiple: int = 16
+    memory: MemoryOutlook | None = None
 
     def borders(self, num_frames: int) -> tuple[int, ...]:
         """Frames of a longer clip at which a window starts, or the one before has ended."""

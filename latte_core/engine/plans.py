@@ -204,6 +204,26 @@ def next_plan(
     return None
 
 
+def rungs(
+    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_has_bf16: bool = False
+) -> tuple[Plan, ...]:
+    """A plan, priced for `sizes`, and those behind it on its device, each with a lower peak."""
+    order = PLANS_OF[plan.device]
+    found: list[Plan] = []
+    for name in order[order.index(plan.name) :]:
+        lower = _price(name, plan.device, sizes, cpu_has_bf16, plan.precision)
+        means = not found or bool(sizes.text) or not PLANS[name].about_text
+        if means and (not found or lower.peak_bytes < found[-1].peak_bytes):
+            free = free_bytes[plan.device]
+            found.append(_with_sentence(lower, _needed(lower), free, [], bool(sizes.text)))
+    return tuple(found)
+
+
+def needed_bytes(plan: Plan) -> int:
+    """What a plan needs on its device with all overheads."""
+    return _needed(plan)
+
+
 def needed(plan: Plan) -> str:
     """What a plan needs on its device with all overheads, in GiB."""
     return _gib(_needed(plan))

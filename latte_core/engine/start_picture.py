@@ -27,16 +27,30 @@ MAX_CHARS = 131_072  # of a data URL; a recipe may be 1 MiB, and an mp4's commen
 MAX_FILE_BYTES = 32 * 2**20
 MAX_PIXELS = 64 * 10**6  # of a file; the largest phone cameras stay below
 QUALITIES = (95, 90, 80, 70, 60, 50)  # of WebP, the best that fits
+SIDES = (1024, 768, 512, 384, 256)  # of a picture that keeps its proportions; a clip's limit first
 REMEDY = f"take a {NAMES} picture"
 
 
-def load_picture(source: str | Path | Image.Image, height: int, width: int) -> str:
-    """Make a picture, or its file, fit a clip: a value for `GenerationRequest.first_frame`.
+def load_picture(
+    source: str | Path | Image.Image, height: int | None = None, width: int | None = None
+) -> str:
+    """Make a picture, its file or its data URL fit a clip: `GenerationRequest.first_frame`.
 
     Turned as its camera says, cut to the clip's proportions around its middle, scaled; see-through
-    parts become white. Raises RequestError for a file that is missing, too large or no picture.
+    parts become white. Without a size it keeps its proportions and is as large as a request can
+    carry. A data URL of the right size stays as it is.
+    Raises RequestError for a file that is missing, too large or no picture.
     """
-    picture = read_picture(source) if isinstance(source, str | Path) else source.convert("RGB")
+    if isinstance(source, str) and source.startswith("data:"):
+        picture = from_data_url(source)
+        if picture.size == (width, height):
+            return source
+    elif isinstance(source, str | Path):
+        picture = read_picture(source)
+    else:
+        picture = source.convert("RGB")
+    if height is None or width is None:
+        return _largest(picture)
     return to_data_url(fit(picture, height, width))
 
 
@@ -77,6 +91,19 @@ def to_data_url(picture: Image.Image) -> str:
         f"first_frame of {picture.width} x {picture.height} does not fit into {MAX_CHARS:,} "
         "characters: take a smaller size.",
     )
+
+
+def _largest(picture: Image.Image) -> str:
+    """The data URL of a picture in its own proportions, at the largest of SIDES that fits."""
+    for side in SIDES:
+        scale = min(1.0, side / max(picture.size))
+        width, height = (max(1, round(scale * pixels)) for pixels in picture.size)
+        try:
+            return to_data_url(fit(picture, height, width))
+        except RequestError:
+            if side == SIDES[-1]:
+                raise
+    raise AssertionError("SIDES is empty")
 
 
 def check_picture(value: Any) -> str:
