@@ -42,7 +42,7 @@ PARAMETERS = {
     "plan": "step plan, which saves work; /status lists them; full leaves nothing out",
     "turbo": "whether to take the model's few-step transformer, if it has one",
     "tempo": "how a longer clip moves: stretch or steady; the model's own if left out",
-    "first_frame": "picture that the clip begins with, as a data URL of at most 60 kB",
+    "first_frame": "picture that the clip begins with, as a data URL of at most 128 KiB",
     "x": "the setting that runs along the columns",
     "x_values": "its values, up to five, with commas between",
     "y": "the setting that runs along the rows; none if left out",

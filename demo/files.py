@@ -24,7 +24,7 @@ from demo.history import THUMBNAIL, Entry, History
 from demo.pairs import write_pair
 from demo.strings import Texts
 from demo.visitors import owner_of
-from latte_core import LatteError
+from latte_core import LatteError, load_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,7 @@ class Files:
                 Route("/studio/run/{key}/{name}", self._send_file, methods=["GET"]),
                 Route("/studio/compare/{a}/{b}/{name}", self._send_pair, methods=["GET"]),
                 Route("/studio/recipe", self._read_drop, methods=["POST"]),
+                Route("/studio/picture", self._read_picture, methods=["POST"]),
             ]
         )
 
@@ -99,17 +100,27 @@ class Files:
 
     async def _read_drop(self, request: Request) -> Response:
         """The recipe of the file in the body, or a sentence that says why there is none."""
+        return await self._read_body(request, "recipe", _read)
+
+    async def _read_picture(self, request: Request) -> Response:
+        """The picture in the body as the data URL that a request carries."""
+        return await self._read_body(request, "picture", load_picture)
+
+    async def _read_body(
+        self, request: Request, what: str, read: Callable[[Path], Any]
+    ) -> Response:
+        """What `read` makes of the file in the body, as JSON under `what`; or a sentence."""
         name = _plain_name(request.query_params.get("name", ""))
         try:
             with tempfile.TemporaryDirectory(prefix="latte-drop-") as folder:
                 path = Path(folder) / name
                 await _store(request, path, self._texts("files.large", limit=MAX_DROP_BYTES >> 20))
-                recipe = await run_in_threadpool(_read, path)
+                found = await run_in_threadpool(read, path)
         except LatteError as error:
             return _refuse(422, str(error))
         except HTTPException as refusal:
             return _refuse(refusal.status_code, refusal.detail)
-        return JSONResponse({"recipe": recipe})
+        return JSONResponse({what: found})
 
 
 def export_names(entry: Entry) -> dict[str, str]:

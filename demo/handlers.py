@@ -22,10 +22,20 @@ from demo.executors import Executor, Readiness, Run
 from demo.history import Entry, History
 from demo.outputs import Outputs, Saved
 from demo.shelf import files_of
+from demo.shortage import after, foresee
+from demo.sizes import parse_size
 from demo.stage import StageState
 from demo.story import Files, Story, failure
 from demo.strings import Texts
-from latte_core import Cancelled, Finished, GenerationRequest, LatteError, RequestError
+from latte_core import (
+    Cancelled,
+    Finished,
+    GenerationRequest,
+    LatteError,
+    MemoryPlanError,
+    RequestError,
+    load_picture,
+)
 
 if TYPE_CHECKING:
     from latte_core import EngineInfo, Generation
@@ -66,14 +76,21 @@ class Handlers:
         self.texts = texts
         self.history = history or History(outputs.root / "history")
 
-    def generate(self, asked: dict[str, Any], owner: str, visitor: str = "") -> Iterator[str]:
+    def generate(
+        self, asked: dict[str, Any], owner: str, visitor: str = "", anyway: bool = False
+    ) -> Iterator[str]:
         """The Generate button of the page `owner`: the stage's values, from first to last.
 
         `asked` maps fields of `GenerationRequest` to what stands in the page's fields. The
-        finished run goes into the history of `visitor`.
+        finished run goes into the history of `visitor`. A run that will want more memory than is
+        free is not begun but explained, unless it is wanted `anyway`.
         """
         try:
-            run = self._submit(self.asked_for(asked), owner)
+            request = self._seeded(self.asked_for(asked))
+            if not anyway and (short := foresee(request, self.model(), self.texts)):
+                yield Story(self.texts, request).failed(*short).to_json()
+                return
+            run = self._submit(request, owner)
         except LatteError as error:
             yield failure(self._say(error)).to_json()
             return
@@ -83,6 +100,27 @@ class Handlers:
 
         for state, _ in self._follow(run, keep):
             yield state.to_json()
+
+    def run_again(
+        self, asked: dict[str, Any], remedy: dict[str, Any], owner: str, visitor: str = ""
+    ) -> Iterator[str]:
+        """A button of a failure: the same run with its seed, in less memory or smaller.
+
+        `remedy` is what the page's script sends: a `Remedy`'s fields and the seed.
+        """
+        info, plan = self.model(), remedy.get("plan")
+        asked = {**asked, "seed": remedy.get("seed")}
+        if isinstance(remedy.get("size"), str) and remedy["size"]:
+            asked["size"] = remedy["size"]
+        try:
+            if info and info.memory is not None and isinstance(plan, str) and plan:
+                yield Story(self.texts, GenerationRequest()).placing(plan).to_json()
+                for _ in info.memory.place(plan).events():
+                    pass
+        except LatteError as error:
+            yield failure(self._say(error)).to_json()
+            return
+        yield from self.generate(asked, owner, visitor, anyway=remedy.get("anyway") is True)
 
     def generate_for_client(self, asked: dict[str, Any]) -> Iterator[ApiResult]:
         """The `/generate` endpoint: progress first, then the clip, the stills and the recipe."""
@@ -166,9 +204,12 @@ class Handlers:
         """Draw the seed now, so that the page can show it also when the job is stopped."""
         if info := self.executor.readiness().info:
             request.check_conditioning(info.conditioning, info.classes)
-        if request.seed is None:
-            request = replace(request, seed=secrets.randbelow(MAX_SEED + 1))
-        return self.executor.submit(request, owner, self.texts)
+        return self.executor.submit(self._seeded(request), owner, self.texts)
+
+    def _seeded(self, request: GenerationRequest) -> GenerationRequest:
+        if request.seed is not None:
+            return request
+        return replace(request, seed=secrets.randbelow(MAX_SEED + 1))
 
     def _follow(self, run: Run, save: Save) -> Iterator[Told]:
         """The states of a job; the last one comes with what `save` made, if it went well."""
@@ -178,6 +219,9 @@ class Handlers:
         except Cancelled as cancelled:
             if not run.replaced:
                 yield story.stopped(cancelled), None
+        except MemoryPlanError as error:
+            remedies = after(run.request, self.model(), story.stepped, self.texts)
+            yield story.failed(str(error), remedies), None
         except LatteError as error:
             yield story.failed(str(error)), None
         finally:
@@ -272,6 +316,7 @@ def from_page(asked: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
         values["plan"] = ALL
     if not info or len([count for count in info.clip_lengths if count > 1]) < 2:  # hidden
         values["num_frames"] = None
+    values |= _shape_of(values, info)
     if values["mode"] == "video":
         values["num_images"] = 0
     count = values["num_images"] if isinstance(values["num_images"], int) else 0
@@ -282,6 +327,29 @@ def from_page(asked: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
         info.class_index(name) if info and name else values["class_label"] or 0 for name in classes
     )
     return values
+
+
+def _shape_of(values: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]:
+    """Size, tempo and start picture; takes `size` out of `values`.
+
+    A tempo is for a clip longer than trained, a start picture for a clip. The page holds the
+    picture whole: here it is cut to the clip, and what was cut before stays as it is.
+    Raises RequestError for a size that is not spelled as one, or a damaged picture.
+    """
+    height, width = parse_size(values.pop("size", ""))
+    still, frames = values["mode"] == "image", values["num_frames"]
+    longer = info and isinstance(frames, int | float) and frames > info.trained_frames
+    picture = None if still else values.get("first_frame") or None
+    if info and isinstance(picture, str) and picture.startswith("data:"):  # never a path
+        defaults = info.defaults
+        GenerationRequest(first_frame=picture, height=height, width=width)
+        picture = load_picture(picture, height or defaults.height, width or defaults.width)
+    return {
+        "height": height,
+        "width": width,
+        "tempo": values.get("tempo") or None if longer and not still else None,
+        "first_frame": picture,
+    }
 
 
 def _lines(text: Any, stills: int) -> tuple[str, ...]:

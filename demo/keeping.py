@@ -100,9 +100,10 @@ class Keeper:
         info = self._handlers.model()
         if info is None:
             return said[0]
-        if recipe.get("model_hash", info.model_hash) != info.model_hash:
-            other = str(recipe.get("model", "?"))[:80]
-            said.append(self._texts("recipe.other_model", model=other))
+        if recipe.get("model_hash", info.model_hash) == info.model_hash:
+            return said[0]
+        other = str(recipe.get("model", "?"))[:80]
+        said.append(self._texts("recipe.other_model", model=other))
         size = (request.num_frames, request.height, request.width)
         own = (info.defaults.num_frames, info.defaults.height, info.defaults.width)
         if request.num_frames in info.clip_lengths:  # the page can ask for it
@@ -117,11 +118,7 @@ class Keeper:
         return self._handlers.history.get(sent(event, "key"), owner_of(page))
 
     def _fill(self, recipe: dict[str, Any]) -> list[Any]:
-        info = self._handlers.model()
-        shares: dict[str, float] = {}
-        if info is not None:
-            shares = info.plan_shares(recipe.get("scheduler"), recipe.get("num_inference_steps"))
-        values = field_values(recipe, self._names, shares)
+        values = field_values(recipe, self._names, self._handlers.model())
         return [gr.skip() if value is None else value for value in values.values()]
 
     def _nothing(self, said: str = "") -> list[Any]:

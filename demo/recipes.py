@@ -73,10 +73,14 @@ def settings_of(request: GenerationRequest) -> dict[str, Any]:
 
 
 def as_query(request: GenerationRequest) -> str:
-    """A link's query, `?v=1&prompt=...`; it opens the page with these settings in place."""
+    """A link's query, `?v=1&prompt=...`; it opens the page with these settings in place.
+
+    All but a start picture, which is too big for one.
+    """
     pairs = {
         SHORT.get(name, name): _text(value, LISTS.get(name, ","))
         for name, value in settings_of(request).items()
+        if name != "first_frame"
     }
     return "?" + urlencode({"v": LINK_VERSION, **pairs})
 
@@ -143,6 +147,7 @@ def as_json(recipe: Mapping[str, Any]) -> str:
 def copies_of(recipe: Mapping[str, Any]) -> dict[str, str]:
     """All four forms, by name; no link where it would be too long for a message.
 
+    Where there is a start picture, `lacks` names it as what the link leaves out.
     Raises LatteError as `request_of` does.
     """
     request = request_of(recipe)
@@ -152,6 +157,7 @@ def copies_of(recipe: Mapping[str, Any]) -> dict[str, str]:
         "command": as_command(request),
         "python": as_python(request),
         "json": as_json(recipe),
+        **({"lacks": "first_frame"} if request.first_frame else {}),
     }
 
 

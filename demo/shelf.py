@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from demo.files import SHEET_COLUMNS, export_names
 from demo.history import Entry
 from demo.recipes import copies_of
+from demo.sizes import size_value
 from demo.stage import Link, StageState, make_strip
 from demo.story import Files
 from demo.strings import Texts
@@ -16,6 +17,8 @@ from latte_core import LatteError, MediaError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from latte_core import EngineInfo
 
 STRIP_SIDE = 64  # pixels of a tile while the clip itself is being fetched
 
@@ -47,6 +50,8 @@ def facts_of(entry: Entry, texts: Texts) -> str:
     )
     if (plan := entry.recipe.get("plan") or "full") != "full":
         facts += ", " + texts("run.facts.plan", plan=plan)
+    if entry.recipe.get("first_frame"):
+        facts += ", " + texts("run.facts.picture")
     if entry.clip is None:
         return facts
     return facts + ", " + texts("run.facts.frames", frames=entry.frames, fps=entry.fps)
@@ -169,16 +174,18 @@ def _read_pictures(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
 
 
 def field_values(
-    recipe: dict[str, Any], names: list[str], shares: Mapping[str, float] | None = None
+    recipe: dict[str, Any], names: list[str], info: EngineInfo | None = None
 ) -> dict[str, Any]:
     """What the page's fields `names` hold for these settings.
 
-    `shares` has the work of the step plans for them; a plan that is not there is taken for all.
+    `info` knows the work of the step plans for them; a plan that is not there is taken for all.
     """
     values = {name: recipe.get(name) for name in names}
     if "seed" in values:
         values["seed"] = "" if values["seed"] is None else str(values["seed"])
-    for name in ("scheduler", "negative_prompt"):
+    if "size" in values:
+        values["size"] = size_value(recipe, info)
+    for name in ("scheduler", "negative_prompt", "first_frame"):
         if name in values:
             values[name] = values[name] or ""
     for name in ("image_prompts", "image_class_labels"):
@@ -187,7 +194,14 @@ def field_values(
     if "turbo" in values:
         values["turbo"] = bool(values["turbo"])
     if "plan" in values:
-        values["plan"] = round(100 * (shares or {}).get(str(values["plan"]), 1.0), 1)
+        values["plan"] = round(100 * _shares(recipe, info).get(str(values["plan"]), 1.0), 1)
     if "num_images" in values:
         values["num_images"] = values["num_images"] or 4
     return values
+
+
+def _shares(recipe: dict[str, Any], info: EngineInfo | None) -> Mapping[str, float]:
+    """The work of the step plans for these settings."""
+    if info is None:
+        return {}
+    return info.plan_shares(recipe.get("scheduler"), recipe.get("num_inference_steps"))

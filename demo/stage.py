@@ -70,10 +70,21 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """A button that runs again with something changed: a memory plan, a size, or nothing."""
+
+    label: str
+    plan: str = ""
+    size: str = ""
+    anyway: bool = False
+
+
+@dataclass(frozen=True)
 class StageState:
     """Everything that the stage shows at one moment. `progress` None means unknown.
 
-    `strip` shows the picture after `step` of `total` steps; step 0 is the noise.
+    `strip` shows the picture after `step` of `total` steps; step 0 is the noise. `remedies` are
+    what one click can do about a failure.
     """
 
     state: State = "idle"
@@ -92,6 +103,7 @@ class StageState:
     video: str = ""
     stills: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
     def to_json(self) -> str:
         """The component's value."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from demo.stage import Link, Part, StageState, make_strip
+from demo.stage import Link, Part, Remedy, StageState, make_strip
 from demo.strings import Texts
-from latte_core import Cancelled, Decoding, Encoded, GenerationRequest, Loading, Step
+from latte_core import Cancelled, Decoding, Encoded, GenerationRequest, Loading, Step, SteppedDown
 
 # Shares of the progress bar: reading the prompt, denoising, decoding.
 AFTER_ENCODING, AFTER_STEPS = 0.04, 0.92
@@ -72,10 +72,12 @@ class Story:
         self._parts = Parts(texts)
         self._memory_gib: Mapping[str, float] = {}
         self._state = StageState(mode=request.mode, seed=request.seed)
+        self.stepped: list[str] = []  # memory plans that the run has come down to
         self._tellers: dict[type, Callable[[Any], StageState]] = {
             Encoded: self._encoded,
             Step: self._step,
             Decoding: self._decoding,
+            SteppedDown: self._stepped_down,
         }
 
     def tell(self, event: object) -> StageState | None:
@@ -139,18 +141,35 @@ class Story:
             text = self._texts("run.stopped.early")
         return self._show(state="stopped", text=text)
 
-    def failed(self, message: str) -> StageState:
+    def placing(self, plan: str) -> StageState:
+        """The model is put where another memory plan wants it."""
+        return self._show(state="loading", text=self._texts("memory.placing", plan=plan))
+
+    def failed(self, message: str, remedies: tuple[Remedy, ...] = ()) -> StageState:
         """Something went wrong; `message` is a sentence."""
-        return failure(message, self._state.mode)
+        failed = failure(message, self._state.mode)
+        return replace(failed, seed=self._state.seed if remedies else None, remedies=remedies)
 
     def _encoded(self, event: Encoded) -> StageState:
-        self._state = replace(self._state, note=self._unknown(event))
+        notes = [self._unknown(event)]
+        if self.stepped:
+            notes.append(self._texts("memory.stepped", plan=self.stepped[-1]))
+        self._state = replace(self._state, note=" ".join(filter(None, notes)))
         self._parts.reach("denoise", event.seconds)
         return self._show(
             state="running",
             text=self._texts("run.noise", seed=self._state.seed),
             progress=AFTER_ENCODING,
         )
+
+    def _stepped_down(self, event: SteppedDown) -> StageState:
+        """Memory ran out; the run begins again, and what it goes on with stays in view."""
+        self.stepped.append(event.plan)
+        self._parts = Parts(self._texts)
+        self._parts.reach("prompt")
+        said = self._texts("memory.stepped", plan=event.plan)
+        self._state = replace(self._state, note=said, progress=None)
+        return self._show(event.sentence, state="encoding", text=said)
 
     def _step(self, event: Step) -> StageState:
         share = (AFTER_STEPS - AFTER_ENCODING) * event.index / max(1, event.total)

@@ -30,7 +30,9 @@ from demo.strings import DEFAULT_LANGUAGE
 from demo.wiring import Widgets, follow_model, wire_run
 
 STATIC = Path(__file__).parent / "static"
-STYLES = tuple(STATIC / f"{name}.css" for name in ("page", "stage", "shelf", "compare", "inside"))
+STYLES = tuple(
+    STATIC / f"{name}.css" for name in ("page", "controls", "stage", "shelf", "compare", "inside")
+)
 
 
 def build(handlers: Mapping[str, Handlers], start: Start | None = None) -> gr.Blocks:

@@ -11,10 +11,12 @@ import gradio as gr
 
 from demo.markup import about_model, budget_line, model_line, model_name
 from demo.recipes import linked_fields
+from demo.regions.advanced import scheduler_choices, tempo_choices
 from demo.regions.ask import Ask, class_choices, pick_examples
-from demo.regions.controls import Controls, mode_choices, scheduler_choices
+from demo.regions.controls import Controls, mode_choices
 from demo.regions.masthead import Masthead
 from demo.regions.studio import QUIET, UNCHECKED, Start, Studio
+from demo.sizes import size_choices
 from demo.story import say_loading
 from demo.strings import Texts
 from demo.visitors import owner_of
@@ -38,12 +40,15 @@ class Widgets:
     about: gr.HTML
 
     def request_fields(self) -> dict[str, Any]:
-        """The fields of a request that the page offers, by the request's names."""
-        controls = self.controls
+        """The fields of a request that the page offers, by the request's names.
+
+        One, `size`, stands for height and width.
+        """
+        controls, advanced = self.controls, self.controls.advanced
         return {
             "prompt": self.ask.prompt,
             "class_label": self.ask.class_label,
-            "negative_prompt": controls.negative_prompt,
+            "negative_prompt": advanced.negative_prompt,
             "mode": controls.mode,
             "num_images": controls.num_images,
             "image_prompts": controls.image_prompts,
@@ -54,7 +59,10 @@ class Widgets:
             "num_inference_steps": controls.steps,
             "guidance_scale": controls.guidance,
             "plan": controls.budget,
-            "scheduler": controls.scheduler,
+            "scheduler": advanced.scheduler,
+            "size": advanced.size,  # height and width
+            "tempo": advanced.tempo,
+            "first_frame": advanced.picture,
         }
 
 
@@ -76,15 +84,32 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> list[Any]:
         **UNCHECKED,
         **QUIET,
     }
-    ran = [ask.generate.click(**run)]
+    ran = [ask.generate.click(**run), run_again(studio, widgets, run)]
     for chip in ask.chips:  # one click on an example starts a run
         ran.append(chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET).then(**run))
     ask.stop.click(handlers.stop, **QUIET)
     page.unload(handlers.stop)
     controls.dice.click(None, None, controls.seed, js=DICE_JS, **QUIET)
     follow_budget(studio, widgets)
+    follow_length(studio, widgets)
     widgets.stage.reuse(handlers.keep_seed, None, controls.seed, **QUIET)
     return ran
+
+
+def run_again(studio: Studio, widgets: Widgets, run: dict[str, Any]) -> Any:
+    """The buttons of a failure on the stage, which change one thing and run again."""
+    fields, size = widgets.request_fields(), widgets.controls.advanced.size
+
+    def again(values: dict[Any, Any], page: gr.Request, event: gr.EventData) -> Iterator[list[Any]]:
+        asked = {name: values[field] for name, field in fields.items()}
+        remedy = event._data if isinstance(event._data, dict) else {}
+        chosen = remedy.get("size")
+        shown = chosen if isinstance(chosen, str) and chosen else gr.skip()
+        told = studio.handlers.run_again(asked, remedy, page.session_hash or "", owner_of(page))
+        for state in told:
+            yield [state, shown]
+
+    return widgets.stage.remedy(**{**run, "fn": again, "outputs": [widgets.stage, size]})
 
 
 def follow_budget(studio: Studio, widgets: Widgets) -> None:
@@ -95,7 +120,7 @@ def follow_budget(studio: Studio, widgets: Widgets) -> None:
         name, share = studio.handlers.say_budget(budget, steps, scheduler)
         return budget_line(texts, name, share)
 
-    fields: list[Any] = [controls.budget, controls.steps, controls.scheduler]
+    fields: list[Any] = [controls.budget, controls.steps, controls.advanced.scheduler]
     gr.on(
         [field.change for field in fields],
         say,
@@ -105,6 +130,23 @@ def follow_budget(studio: Studio, widgets: Widgets) -> None:
         **UNCHECKED,
         **QUIET,
     )
+
+
+def follow_length(studio: Studio, widgets: Widgets) -> None:
+    """A clip longer than the model was trained on has a tempo, if there is a choice of them."""
+    num_frames, tempo = widgets.controls.num_frames, widgets.controls.advanced.tempo
+
+    def show(frames: Any) -> Any:
+        info = studio.handlers.model()
+        return gr.update(visible=info is not None and has_tempo(frames, info))
+
+    num_frames.change(show, num_frames, tempo, trigger_mode="always_last", **UNCHECKED, **QUIET)
+
+
+def has_tempo(frames: Any, info: EngineInfo) -> bool:
+    """Whether a clip of so many frames can be made at more than one tempo."""
+    longer = isinstance(frames, int | float) and frames > info.trained_frames
+    return longer and len(info.tempos) > 1
 
 
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
@@ -117,9 +159,11 @@ def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
             yield show_model(readiness, studio.texts, studio.start, linked)
 
     ask, controls = widgets.ask, widgets.controls
-    fields = [controls.mode, controls.steps, controls.guidance, controls.scheduler]
+    more = controls.advanced
+    fields = [controls.mode, controls.steps, controls.guidance, more.scheduler]
     fields += [controls.budget, controls.num_frames, controls.turbo]
-    told = [ask.prompt, ask.class_label, ask.unprompted, controls.negative_prompt]
+    fields += [more.picture, more.size, more.tempo]
+    told = [ask.prompt, ask.class_label, ask.unprompted, more.negative_prompt]
     told += [controls.image_prompts, controls.image_classes]
     outputs = [widgets.masthead.model, widgets.about, *fields, *told, *ask.chips]
     page.load(watch, None, outputs, **QUIET)
@@ -139,7 +183,7 @@ def show_model(
         if readiness.failure:
             text = texts("model.failed", message=readiness.failure)
         line = model_line(text, "failed" if readiness.failure else "loading")
-        return [line, *[gr.skip()] * (14 + chips)]
+        return [line, *[gr.skip()] * (17 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
     steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
     examples = pick_examples(texts, info.card.get("examples", ()))
@@ -154,6 +198,7 @@ def show_model(
         gr.update(interactive=True),
         _lengths(info, linked),
         gr.update(visible=info.turbo),
+        *_shape(info, texts, linked),
         *_told(info, texts, linked),
         *(gr.update(value=text, visible=reads_text) for text in examples),
     ]
@@ -167,6 +212,20 @@ def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:
     own = info.defaults.num_frames
     value: dict[str, Any] = {} if "num_frames" in linked else {"value": own}
     return gr.update(minimum=lengths[0], maximum=lengths[-1], visible=True, **value)
+
+
+def _shape(info: EngineInfo, texts: Texts, linked: AbstractSet[str]) -> list[Any]:
+    """Start picture, size and tempo, each only where the model has it."""
+    size = f"{info.defaults.width} × {info.defaults.height}"
+    more = texts("settings.size.info", size=size)
+    # A link may have set a longer clip before the model was there, so a longer one is its choice.
+    tempo: dict[str, Any] = {} if "tempo" in linked else {"value": next(iter(info.tempos), None)}
+    longer = "num_frames" in linked and len(info.tempos) > 1
+    return [
+        gr.skip() if max(info.clip_lengths, default=1) > 1 else gr.update(visible=False),
+        gr.update(choices=size_choices(texts, info), info=more, visible=True),
+        gr.update(choices=tempo_choices(texts, info.tempos), visible=longer, **tempo),
+    ]
 
 
 def _first(name: str, value: Any, shown: Any, linked: AbstractSet[str]) -> Any:

@@ -57,6 +57,10 @@ INFO = FakeInfo(
     step_plans=PlanBook(),
     clip_lengths=(1, *range(8, 65)),
     turbo=False,
+    trained_frames=8,
+    tempos=("stretch", "steady"),
+    size_multiple=16,
+    memory=None,
 )
 
 
@@ -117,17 +121,18 @@ class FakeJob:
             frames, stills = self._pictures(index / total, 8)
             eta = (total - index) * self.engine.step_s if index > 1 else None
             yield Step(index, total, frames, stills, self.engine.step_s, eta)
-        frames, stills = self._pictures(1.0, 64)
+        frames, stills = self._pictures(1.0, 1)
         for index in range(len(frames)):
             yield Decoding(index + 1, len(frames))
         yield Finished(self._finish(frames, stills))
 
-    def _pictures(self, share: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """A ball that crosses a gradient, out of noise."""
+    def _pictures(self, share: float, factor: int) -> tuple[np.ndarray, np.ndarray]:
+        """A ball that crosses a gradient, out of noise; `factor` pixels of a side become one."""
         request = self.request
+        high, wide = request.height // factor, request.width // factor
         count = request.num_frames + request.num_images
-        noise = np.random.default_rng(request.seed).uniform(0, 255, (count, side, side, 3))
-        y, x = np.mgrid[0:side, 0:side] / side
+        noise = np.random.default_rng(request.seed).uniform(0, 255, (count, high, wide, 3))
+        y, x = np.mgrid[0:high, 0:wide] / np.array([high, wide])[:, None, None]
         clean = np.empty_like(noise)
         for index in range(count):
             place = (index % request.num_frames) / request.num_frames

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from demo.markup import mode_lines
+from demo.regions.advanced import Advanced, build_advanced
 from demo.regions.studio import Start, Studio
 from demo.strings import Texts
 
@@ -30,8 +31,7 @@ class Controls:
     guidance: gr.Slider
     budget: gr.Slider
     budget_said: gr.HTML
-    negative_prompt: gr.Textbox
-    scheduler: gr.Dropdown
+    advanced: Advanced
 
 
 def build_controls(studio: Studio) -> Controls:
@@ -43,19 +43,7 @@ def build_controls(studio: Studio) -> Controls:
     num_frames, turbo = _length(texts), _turbo(texts)
     steps, guidance = _amounts(texts, studio.start)
     budget, budget_said = _budget(texts)
-    with gr.Accordion(texts("settings.more"), open=False, elem_id="more"):
-        negative = gr.Textbox(
-            label=texts("settings.negative"),
-            placeholder=texts("settings.negative.placeholder"),
-            lines=2,
-            elem_id="negative",
-        )
-        scheduler = gr.Dropdown(
-            scheduler_choices(texts, ()),
-            value="",
-            label=texts("settings.scheduler"),
-            elem_id="scheduler",
-        )
+    advanced = build_advanced(studio)
     return Controls(
         mode,
         num_images,
@@ -69,19 +57,13 @@ def build_controls(studio: Studio) -> Controls:
         guidance,
         budget,
         budget_said,
-        negative,
-        scheduler,
+        advanced,
     )
 
 
 def mode_choices(texts: Texts, modes: tuple[str, ...]) -> list[tuple[str, str]]:
     """The modes under their names."""
     return [(texts(f"settings.mode.{mode}"), mode) for mode in MODES if mode in modes]
-
-
-def scheduler_choices(texts: Texts, names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The samplers, the model's own first."""
-    return [(texts("settings.scheduler.default"), ""), *((name, name) for name in names)]
 
 
 def _mode(texts: Texts) -> tuple[gr.Radio, gr.Slider]:

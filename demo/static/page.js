@@ -37,7 +37,9 @@
       document.body.classList.add("ls-busy");
       const mode = document.querySelector("#mode input:checked")?.value || "video";
       const stills = document.querySelector("#num-images input[type=number]")?.value || 1;
-      const detail = { mode, stills: mode === "video" ? 0 : Number(stills) };
+      const size = document.querySelector("#size input")?.value.match(/(\d+)\D+(\d+)/);
+      const aspect = size ? size[1] / size[2] : 0;
+      const detail = { mode, stills: mode === "video" ? 0 : Number(stills), aspect };
       document.dispatchEvent(new CustomEvent("ls-shape", { detail }));
     },
   };

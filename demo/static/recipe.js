@@ -32,7 +32,17 @@ async function copy(kind) {
     field.remove();
     if (!done) return say(text, false);
   }
-  say((texts.copied || "").replace("{what}", texts[kind]), false);
+  const lacks = kind === "link" && copies.lacks ? " " + texts.lacks : "";
+  say((texts.copied || "").replace("{what}", texts[kind]) + lacks, false);
+}
+
+// A picture without settings is taken for the start picture, where the model takes one.
+function isPicture(file) {
+  if (!/^image.(png|jpeg|webp)$/.test(file.type)) return false;
+  const asked = new CustomEvent("ls-picture", { detail: { file }, cancelable: true });
+  const taken = !document.dispatchEvent(asked);
+  if (taken) say(texts.picture, false);
+  return taken;
 }
 
 async function read(file) {
@@ -44,7 +54,7 @@ async function read(file) {
     const answer = await fetch(address, { method: "POST", body: file });
     const found = await answer.json();
     if (answer.ok) trigger("dropped", { recipe: JSON.stringify(found.recipe) });
-    else say(found.detail, true);
+    else if (!isPicture(file)) say(found.detail, true);
   } catch (error) {
     say(texts.offline, true);
   }

@@ -335,6 +335,16 @@ function showResult(value) {
   }));
 }
 
+function showRemedies(value) {
+  find("remedies").replaceChildren(...(value.remedies || []).map((remedy) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = remedy.label;
+    button.addEventListener("click", () => trigger("remedy", { ...remedy, seed: value.seed }));
+    return button;
+  }));
+}
+
 function showParts(parts) {
   find("parts").replaceChildren(...(parts || []).map((part) => {
     const item = document.createElement("li");
@@ -375,6 +385,7 @@ function render() {
   if (changed) setText("live", [value.text, value.note].filter(Boolean).join(" "));
   showProgress(value);
   showParts(value.parts);
+  showRemedies(value);
   showResult(value);
   if (busy && files) {
     files = null;
@@ -394,6 +405,7 @@ function render() {
 document.addEventListener("ls-shape", (event) => {
   if (recorded) recorded.auto = false;
   stage.dataset.mode = event.detail.mode;
+  if (event.detail.aspect) stage.style.setProperty("--aspect", String(event.detail.aspect));
   stage.dataset.painted = "yes";
   setStillCount(event.detail.stills);
 });

@@ -28,6 +28,9 @@ FIELDS = {
     "plan": 100,
     "num_frames": 8,
     "turbo": False,
+    "size": "",
+    "tempo": "stretch",
+    "first_frame": "",
 }
 
 

@@ -10,8 +10,8 @@ from demo.strings import FOLDER, languages, load_texts
 
 # Keys whose last word comes from a table in the code.
 BUILT = (
-    *("settings.mode.", "settings.own.", "stage.", "keys.", "part.", "loading."),
-    *("recipe.", "history.", "compare.", "sheet.", "inside.", "api."),
+    *("settings.mode.", "settings.own.", "settings.tempo.", "stage.", "keys.", "part.", "loading."),
+    *("recipe.", "history.", "compare.", "sheet.", "inside.", "api.", "picture."),
 )
 SOURCES = [path.read_text() for path in Path(demo.__file__).parent.rglob("*.py")]
 

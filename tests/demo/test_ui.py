@@ -60,13 +60,13 @@ def test_page_asks_for_what_the_model_reads(conditioning, shown):
     names = ("cat", "12")
     info = FakeInfo(**{**vars(INFO), "conditioning": conditioning, "classes": names})
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
-    fields = told[9:15]  # prompt, class, their place's line, negative prompt, the stills' own two
+    fields = told[12:18]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
         assert fields == [gr.skip()] * 6
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
-    assert all(chip["visible"] == (conditioning == "text") for chip in told[15:])
+    assert all(chip["visible"] == (conditioning == "text") for chip in told[18:])
 
 
 def test_page_exists_in_every_language(tmp_path):
