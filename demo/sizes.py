@@ -20,18 +20,15 @@ def size_choices(texts: Texts, info: EngineInfo | None) -> list[tuple[str, str]]
     """Sizes under their names; "" is the trained one, the first."""
     if info is None:
         return [(texts("settings.size.own"), "")]
-    own = (info.defaults.width, info.defaults.height)
-    sizes = dict.fromkeys(
-        tuple(
-            _near(side * share, info.size_multiple) for side, share in zip(own, both, strict=True)
-        )
-        for both in SHARES
-    )
-    return [
-        (texts("settings.size.trained", size=_name(own)), "") if size == own else (_name(size),) * 2
-        for size in sizes
-        if _allowed(size)
-    ]
+    wide, high, multiple = info.defaults.width, info.defaults.height, info.size_multiple
+    trained = _name(wide, high)
+    choices = [(texts("settings.size.trained", size=trained), "")]
+    for share_wide, share_high in SHARES:
+        width, height = _near(wide * share_wide, multiple), _near(high * share_high, multiple)
+        size = _name(width, height)
+        if size != trained and (size, size) not in choices and _allowed(width, height):
+            choices.append((size, size))
+    return choices
 
 
 def parse_size(text: Any) -> tuple[int | None, int | None]:
@@ -58,20 +55,20 @@ def size_value(recipe: dict[str, Any], info: EngineInfo | None) -> str:
         own = [info.defaults.width, info.defaults.height]
         if sides == own or recipe.get("model_hash", info.model_hash) != info.model_hash:
             return ""
-    return _name((sides[0], sides[1]))
+    return _name(*sides)
 
 
 def _near(side: float, multiple: int) -> int:
     return max(1, round(side / multiple)) * multiple
 
 
-def _name(size: tuple[Any, Any]) -> str:
-    return f"{size[0]} × {size[1]}"
+def _name(width: Any, height: Any) -> str:
+    return f"{width} × {height}"
 
 
-def _allowed(size: tuple[int, ...]) -> bool:
+def _allowed(width: int, height: int) -> bool:
     try:
-        GenerationRequest(width=size[0], height=size[1])
+        GenerationRequest(width=width, height=height)
     except RequestError:
         return False
     return True

@@ -13,7 +13,7 @@ import importlib
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -89,8 +89,9 @@ class LentEngine:
         self._lend: Lend = gpu(duration=self.duration_s)(self._run)
 
     def describe(self) -> EngineInfo:
-        """What is loaded, and where."""
-        return self._engine.describe()
+        """What is loaded, and where; its memory is a lent device's, which is not here."""
+        info = self._engine.describe()
+        return replace(info, memory=None) if is_dataclass(info) else info
 
     def submit(self, request: Wanted) -> LentJob:
         """A job that asks for the device when its events are read.
