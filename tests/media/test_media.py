@@ -195,3 +195,17 @@ def test_foreign_files_hold_no_recipe(frames, tmp_path):
             read_recipe(tmp_path / name)
     with pytest.raises(MediaError):
         read_clip(tmp_path / "broken.mp4")
+
+
+def test_same_frames_give_the_same_file(tmp_path):
+    """Also when the memory that is handed out held something else before."""
+    y, x = np.mgrid[0:64, 0:64] / 64
+    places = np.arange(16)[:, None, None] / 16
+    spot = 200 * np.exp(-30 * ((x - places) ** 2 + (y - 0.4) ** 2))
+    clip = np.stack([spot, 0.3 * spot + 60 * y, 90 + 0 * spot], -1).astype(np.uint8)
+    rng, written = np.random.default_rng(1), set()
+    for _ in range(12):
+        junk = [np.full(size, rng.integers(256), np.uint8) for size in rng.integers(1e3, 3e5, 60)]
+        del junk
+        written.add(write_clip(clip, tmp_path / "clip.mp4", 8, RECIPE).read_bytes())
+    assert len(written) == 1
