@@ -275,7 +275,7 @@ def engine_loader(settings: Settings) -> LoadEngine:
     def load(on_progress: Callable[[Loading], None]) -> EngineLike:
         from latte_core import Engine
 
-        return Engine.load(
+        engine = Engine.load(
             settings.model,
             settings.memory,
             settings.device,
@@ -283,5 +283,6 @@ def engine_loader(settings: Settings) -> LoadEngine:
             in_caller=settings.zero_gpu,
             precision=settings.precision,
         )
+        return engine.compile(on_progress) if settings.compile else engine
 
     return load

@@ -21,6 +21,7 @@ class Settings:
     memory: str = "auto"
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     share: bool = False
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -48,6 +49,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     add("--memory", default="auto", help="memory plan: auto, resident, offload, ...")
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--precision", default="auto", help="auto, fp32, bf16, fp16, fp16-accumulate or fp8")
+    add("--compile", action="store_true", help="compile the blocks once, for faster steps")
     add("--share", action="store_true", help="ask Gradio for a public link")
     add(
         "--auth",

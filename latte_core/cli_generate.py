@@ -99,6 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="fp32, bf16, fp16, fp16-accumulate or fp8; auto is fp32 on a CPU and fp16 on a GPU",
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the blocks first: a minute or so, for faster steps",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -120,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         ) as engine,
         _stop_on_interrupt() as stop,
     ):
+        if arguments.compile:
+            engine.compile(progress.show)
         info = engine.describe()
         request = _with_plan(_with_classes(request, arguments, info), arguments, info)
         request = _with_picture(request, arguments, info)
@@ -262,7 +269,7 @@ class Progress:
     def show(self, event: Event) -> None:
         """Draw what an event says."""
         if isinstance(event, Loading):
-            if event.stage in ("plan", "stepped down"):
+            if event.stage in ("plan", "stepped down", "compile", "compiled"):
                 self._note(event.message)
             elif self._redraw or event.bytes_done in (0, event.bytes_total):
                 self._draw(event.message)

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompts", type=int, default=16, help="held-out prompts to judge; 0 for none")
     add("--seed", type=int, default=2024, help="which prompts and noise")
     add("--device", default="auto", help="auto, cuda or cpu")
+    add("--compile", action="store_true", help="compile our blocks first, and say how long it took")
     add("--threads", type=int, help="threads of torch on the CPU")
     add("--start", action="store_true", help="only time `python app.py` to its first clip")
     add("--growth", type=Path, help="only write how cost grows to this CSV and a PNG beside it")
@@ -93,14 +94,19 @@ def _compare(arguments: argparse.Namespace) -> int:
     from latte_core.benchmark.report import Report, as_json, this_machine, to_text
     from latte_core.benchmark.shapes import latte_1, open_folder
     from latte_core.benchmark.subjects import Ours, Stock
+    from latte_core.engine.compiling import compile_blocks
 
     world = arguments.shape == "world"
     _say("loading")
     bench = open_folder(arguments.model, arguments.device) if world else latte_1(arguments.device)
+    if arguments.compile:
+        told: list[str] = []
+        pipeline = compile_blocks(bench.pipeline, lambda event: told.append(event.message))
+        bench = replace(bench, pipeline=pipeline, notes=(*bench.notes, told[-1]))
     stock, *ours = _settings(arguments, bench.pipeline.parts)
     subjects: list[Any] = [
         Stock(bench.stock, stock, bench.embeds),
-        *(Ours(bench.forgetful(setting.precision), setting) for setting in ours),
+        *(Ours(_ours(bench, setting.precision, arguments.compile), setting) for setting in ours),
     ]
     asked = _asked(arguments, bench)
     rounds = asked.cases[: arguments.repeats]
@@ -112,6 +118,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _ours(bench: Any, precision: str | None, compiled: bool) -> Any:
+    """Our pipeline for a row, its blocks compiled if that is wanted."""
+    from latte_core.engine.compiling import compile_blocks
+
+    pipeline = bench.forgetful(precision)
+    if compiled and precision is not None:  # with networks of its own
+        return compile_blocks(pipeline, lambda event: _say(event.message))
+    return pipeline
 
 
 def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from latte_core.diffusion.schedulers import SCHEDULERS
+from latte_core.engine.compiling import compile_blocks
 from latte_core.engine.events import EngineInfo, Event, Finished, Generation, Loading, SteppedDown
 from latte_core.engine.inspection import Inspection, look
 from latte_core.engine.labels import make_conditioner
@@ -60,9 +61,9 @@ class Engine:
         folder, which is merged into the transformer. `in_caller` reads the model in the calling
         thread, for hosts that stand in for the device in one thread only (ZeroGPU); progress is
         then told at the end. `precision` is auto, fp32, bf16, fp16, fp16-accumulate or fp8; auto
-        is fp32 on a CPU and fp16 on a GPU. `describe().plan` says
-        what was chosen and why. Raises CheckpointError for a missing or damaged model,
-        MemoryPlanError if it does not fit, ConfigError for a precision that cannot be had here.
+        is fp32 on a CPU and fp16 on a GPU. `describe().plan` says what was chosen and why. Raises
+        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit,
+        ConfigError for a precision that cannot be had here.
         """
         worker = Worker(QUEUE_CAPACITY, recover=recover)
         made: list[Ladder] = []
@@ -82,6 +83,21 @@ class Engine:
             worker.close()
             raise
         return cls(worker, made.pop())
+
+    def compile(self, on_progress: Callable[[Loading], None] | None = None) -> Engine:
+        """Compile the blocks once, in the model's thread, and wait for it; returns the engine.
+
+        Later nothing is compiled: other shapes than the default run as before. A machine that
+        cannot compile stays as it is; `describe().plan` says what came of it.
+        """
+
+        def work(job: Job[Loading]) -> None:
+            self._ladder.pipeline = compile_blocks(self._pipeline, job.emit)
+
+        for event in self._worker.submit(work).events():
+            if on_progress is not None:
+                on_progress(event)
+        return self
 
     def submit(self, request: GenerationRequest | Inspection) -> Job[Event]:
         """Queue a request, or an inspection, whose last event is `Inspected`.

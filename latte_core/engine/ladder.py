@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from latte_core.engine.compiling import release_blocks
 from latte_core.engine.events import Generation, SteppedDown
 from latte_core.engine.labels import Unconditional, make_conditioner
 from latte_core.engine.memory import (
@@ -123,7 +124,10 @@ class Ladder:
             recover()
             parts = replace(parts, text=read_text(folder, plan))
             conditioner = make_conditioner(parts)
-        parts = replace(parts, plan=plan)
+        if plan.streamed:
+            release_blocks(parts)
+        compiled = parts.plan.compiled and not plan.streamed
+        parts = replace(parts, plan=replace(plan, compiled=compiled))
         self.pipeline = Pipeline(parts, make_policy(plan, parts.modules()), conditioner)
 
 

@@ -155,6 +155,7 @@ class Pipeline:
             "device": plan.device,
             "memory": plan.name,
             "precision": plan.numbers,
+            **({"compiled": True} if plan.compiled else {}),
         }
 
 

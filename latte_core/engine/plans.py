@@ -66,7 +66,8 @@ class Plan:
     """What goes where. dtypes are torch names; `text_device` is "cpu" where only T5 is there.
 
     `split` runs the halves of guidance one at a time, `streamed` brings the transformer in block by
-    block. `precision` is a word of `PRECISIONS`. `sentence` says what was chosen and why, in GiB.
+    block. `precision` is a word of `PRECISIONS`; `compiled` says that its blocks
+    are. `sentence` says what was chosen and why, in GiB.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Plan:
     split: bool = False
     streamed: bool = False
     precision: str = "fp32"
+    compiled: bool = False
 
     @property
     def numbers(self) -> str:
