@@ -49,3 +49,15 @@ def test_picture_put_before_a_clip_of_its_own_jumps(engine, picture):
     """The control: the picture alone, and a clip that knows nothing of it."""
     clip = engine.generate(GenerationRequest(PROMPT, seed=5, num_inference_steps=10)).frames
     assert seam(np.concatenate([picture[None], clip[1:]]), [1]) > 1
+
+
+def test_turbo_takes_a_start_picture_and_a_longer_clip_together(engine, picture):
+    asked = {"turbo": True, "num_frames": 32, "height": 64, "width": 64, "num_inference_steps": 4}
+    start = load_picture(Image.fromarray(picture), 64, 64)
+    led, free = (
+        engine.generate(GenerationRequest(PROMPT, seed=5, first_frame=first, **asked)).frames
+        for first in (start, None)
+    )
+    assert led.shape == free.shape == (32, 64, 64, 3)
+    assert psnr(led[0], picture) > psnr(free[0], picture) + 3
+    assert seam(led, engine.describe().borders(32)) <= 1
