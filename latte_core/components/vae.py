@@ -27,6 +27,10 @@ AutoencoderKLTemporalDecoder = Any
 
 MAX_AT_ONCE = 4  # frames decoded together; more gained nothing on the CPU (measured at 64 px)
 CACHED_BYTES = 2 * 2**20  # of the widest map: a core's second-level cache and some of the third
+# A frame with a widest map of less than an eighth of the weights is bound by reading these, so that
+# several share it: with Stable Diffusion's decoder at 64 px four at once took 0.90 and 0.87 of the
+# CPU seconds of one at a time, two rounds taken in turns.
+WEIGHTS_SHARE = 8
 LIVE_MAPS = 3  # full-size maps alive at the peak of decoding, as in the engine's memory plans
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
@@ -144,14 +148,15 @@ def for_decoding(vae: AutoencoderKL, device: str) -> AutoencoderKL:
 def frames_at_once(vae: AutoencoderKL, latents: Tensor, free_bytes: int) -> int:
     """How many of the frames (N, 4, h, w) to decode in one go on the autoencoder's device.
 
-    On the CPU so many that the widest map stays in its cache; on a GPU as many as a quarter of the
-    free memory holds.
+    On the CPU so many that the widest map stays in its cache, or is small beside the weights that
+    every pass has to read; on a GPU as many as a quarter of the free memory holds.
     """
     widths = vae.config.block_out_channels
     pixels = latents.shape[2] * latents.shape[3] * 4 ** (len(widths) - 1)
     frame = widths[min(1, len(widths) - 1)] * pixels * vae.dtype.itemsize
     if vae.device.type == "cpu":
-        return max(1, min(MAX_AT_ONCE, CACHED_BYTES // frame))
+        weights = sum(weight.numel() * weight.itemsize for weight in vae.decoder.parameters())
+        return max(1, min(MAX_AT_ONCE, max(CACHED_BYTES, weights // WEIGHTS_SHARE) // frame))
     return max(1, min(MAX_AT_ONCE, free_bytes // (4 * LIVE_MAPS * frame)))
 
 
