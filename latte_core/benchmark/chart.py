@@ -1,7 +1,6 @@
 """A chart of how cost and memory grow: one panel a series, drawn with Pillow.
 
-Cost has logarithmic axes and a power law, memory linear ones from 0 and a fixed share with a
-growing one.
+Cost has logarithmic axes, memory linear ones from 0.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from latte_core.benchmark.growth import Point, fit, fit_memory, series, work
+from latte_core.benchmark.growth import Point, fit, fit_memory, series, told, work
 
 WIDTH, HEIGHT, MARGIN = 320, 240, 44
 INK, LINE, DOT = "#3b2a20", "#c8a27c", "#8c3b1b"
@@ -51,9 +50,9 @@ def _cost(kind: str, axis: str, points: Sequence[Point]) -> Panel:
     unit = "CPU seconds" if kind == "measured" else "FLOP"
     return Panel(
         f"{kind}: {unit} by {axis}",
-        f"exponent {law.exponent:.2f}, r2 {law.r2:.3f}",
+        f"{told(axis, law)}, r2 {law.r2:.3f}",
         [(p.value, p.cost) for p in points],
-        lambda value: law.factor * value**law.exponent,
+        law.cost,
         math.log,
     )
 

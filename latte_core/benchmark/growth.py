@@ -2,7 +2,7 @@
 
 Measured points are runs of the bundled model; computed ones count a network of Latte-1's shape that
 has no data (meta tensors), and take its memory from the constants of the engine's memory plans.
-Costs get a power law, cost = factor * value ** exponent, memory a fixed and a growing share.
+Costs get a power law, along steps a fixed and a growing share; so does memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from latte_core.benchmark.measure import Case, count, flop_counter
 from latte_core.benchmark.shapes import open_folder
@@ -42,11 +43,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Fit:
-    """cost = factor * value ** exponent along one axis; r2 says how well, in logarithms."""
+    """cost = fixed + factor * value ** exponent along one axis; r2 says how well.
+
+    Steps leave text and decoding as they are: a fixed share and the exponent 1. Frames and sizes
+    have none, and their r2 is that of logarithms.
+    """
 
     factor: float
     exponent: float
     r2: float
+    fixed: float = 0.0
+
+    def cost(self, value: float) -> float:
+        """What the law gives."""
+        return self.fixed + self.factor * value**self.exponent
 
 
 @dataclass(frozen=True)
@@ -104,12 +114,21 @@ def step_cost(frames: int, size: int) -> tuple[int, int]:
 
 
 def fit(points: Sequence[Point]) -> Fit:
-    """The power law through points of one kind and axis, by least squares of logarithms."""
-    x, y = (np.log([getattr(p, name) for p in points]) for name in ("value", "cost"))
-    exponent, offset = np.polyfit(x, y, 1)
-    rest = ((y - exponent * x - offset) ** 2).sum()
+    """The law through points of one kind and axis, by least squares."""
+    x, y = (np.array([getattr(p, name) for p in points], float) for name in ("value", "cost"))
+    if points[0].axis == "steps":
+        factor, fixed, r2 = _line(x, y)
+        return Fit(factor, 1.0, r2, fixed)
+    exponent, offset, r2 = _line(np.log(x), np.log(y))
+    return Fit(float(np.exp(offset)), exponent, r2)
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Slope, offset and r2 of the straight line through points; 1 if nothing varies."""
+    slope, offset = np.polyfit(x, y, 1)
     spread = ((y - y.mean()) ** 2).sum()
-    return Fit(float(np.exp(offset)), float(exponent), float(1 - rest / spread))
+    rest = ((y - slope * x - offset) ** 2).sum()
+    return float(slope), float(offset), float(1 - rest / spread) if spread else 1.0
 
 
 def work(axis: str, value: float) -> float:
@@ -121,10 +140,8 @@ def fit_memory(points: Sequence[Point]) -> MemoryFit:
     """The straight line through the memory of points of one kind and axis, by least squares."""
     x = np.array([work(p.axis, p.value) for p in points], float)
     y = np.array([p.memory_bytes for p in points], float)
-    growing, fixed = np.polyfit(x, y, 1)
-    spread = ((y - y.mean()) ** 2).sum()
-    rest = ((y - growing * x - fixed) ** 2).sum()
-    return MemoryFit(float(fixed), float(growing), float(1 - rest / spread) if spread else 1.0)
+    growing, fixed, r2 = _line(x, y)
+    return MemoryFit(fixed, growing, r2)
 
 
 def series(points: Sequence[Point]) -> Iterator[tuple[str, str, list[Point]]]:
@@ -152,6 +169,13 @@ def to_table(points: Sequence[Point]) -> str:
         memory = f"{first.memory_bytes / 2**20:.0f} to {last.memory_bytes / 2**20:.0f}"
         lines.append(
             f"| {kind} | {axis} | {first.value}: {first.cost:.3g} {unit} | {last.value}: "
-            f"{last.cost:.3g} {unit} | {axis}^{law.exponent:.2f} | {law.r2:.3f} | {memory} |"
+            f"{last.cost:.3g} {unit} | {told(axis, law)} | {law.r2:.3f} | {memory} |"
         )
     return "\n".join(lines)
+
+
+def told(axis: str, law: Fit) -> str:
+    """The law in a few signs: "size^2.10", "0.3 + 0.05 steps"."""
+    if axis == "steps":
+        return f"{law.fixed:.2g} + {law.factor:.2g} {axis}"
+    return f"{axis}^{law.exponent:.2f}"

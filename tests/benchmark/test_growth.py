@@ -25,6 +25,11 @@ def law(factor, exponent, kind="measured", axis="size"):
 def test_fit_finds_the_law_and_says_where_there_is_none():
     found = fit(law(0.5, 2.0))
     assert (found.factor, found.exponent, found.r2) == pytest.approx((0.5, 2.0, 1.0))
+    steps = [Point("measured", "steps", x, 0.3 + 0.05 * x, 1) for x in (2, 4, 8)]
+    along = fit(steps)
+    assert (along.fixed, along.factor, along.exponent, along.r2) == pytest.approx((0.3, 0.05, 1, 1))
+    assert along.cost(20) == pytest.approx(1.3)
+    assert "| 0.3 + 0.05 steps | 1.000 |" in to_table(steps)
     jumps = [Point("measured", "size", x, y, 1) for x, y in ((1, 1), (2, 9), (3, 1), (4, 9))]
     assert fit(jumps).r2 < 0.8
 
