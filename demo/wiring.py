@@ -160,7 +160,12 @@ def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:
 
     ask, controls = widgets.ask, widgets.controls
     more = controls.advanced
-    fields = [controls.mode, controls.steps, controls.guidance, more.scheduler]
+    fields: list[gr.components.Component] = [
+        controls.mode,
+        controls.steps,
+        controls.guidance,
+        more.scheduler,
+    ]
     fields += [controls.budget, controls.num_frames, controls.turbo]
     fields += [more.picture, more.size, more.tempo]
     told = [ask.prompt, ask.class_label, ask.unprompted, more.negative_prompt]
