@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,7 +13,7 @@ from demo.regions.compare import FIRST_VALUES, Compare
 from demo.regions.studio import QUIET, UNCHECKED, Studio
 from demo.stage import make_strip
 from demo.sweeping import Sheet, Sweeping
-from demo.sweeps import MAX_VALUES, Cell, Progress, SweepPlan, parse_axis
+from demo.sweeps import MAX_VALUES, MODEL, Cell, Progress, SweepPlan, parse_axis
 from demo.wiring import Widgets
 from latte_core import LatteError
 
@@ -95,7 +95,7 @@ def make_sheet(
 
 def wire_compare(studio: Studio, widgets: Widgets, compare: Compare) -> None:
     """Make and Stop of the sheet. The two films need no event: their script has all it needs."""
-    fields = widgets.request_fields()
+    fields, sweeping = widgets.request_fields(), Sweeping(studio.handlers)
     axes = {
         "x": compare.x,
         "x_values": compare.x_values,
@@ -109,7 +109,7 @@ def wire_compare(studio: Studio, widgets: Widgets, compare: Compare) -> None:
         yield from make_sheet(studio, asked, chosen, page.session_hash or "")
 
     def suggest(name: Any) -> Any:
-        values = suggest_values(name, studio.handlers.model())
+        values = suggest_values(name, studio.handlers.model(), sweeping.models())
         return values or gr.skip()
 
     for name, box in ((compare.x, compare.x_values), (compare.y, compare.y_values)):
@@ -119,8 +119,10 @@ def wire_compare(studio: Studio, widgets: Widgets, compare: Compare) -> None:
     compare.stop.click(studio.handlers.stop, **QUIET)
 
 
-def suggest_values(name: Any, info: EngineInfo | None) -> str:
+def suggest_values(name: Any, info: EngineInfo | None, models: Iterable[str] = ()) -> str:
     """Values to begin with along an axis, as its field has them."""
+    if name == MODEL:
+        return ", ".join([*models][:MAX_VALUES])
     if name == "sampler" and info:
         return ", ".join(info.schedulers[:4])
     if name == "plan" and info:

@@ -16,6 +16,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from demo.models import Guests
 from demo.settings import Settings
 from demo.strings import Texts
 from latte_core import (
@@ -76,8 +77,11 @@ class Readiness:
 class Run:
     """One job of one visitor: `poll` its events, `cancel` it. Any thread may do either."""
 
-    def __init__(self, number: int, request: Wanted, owner: str, texts: Texts) -> None:
+    def __init__(
+        self, number: int, request: Wanted, owner: str, texts: Texts, source: str = ""
+    ) -> None:
         self.number = number
+        self.source = source
         self.wanted = request
         self.request = request.request if isinstance(request, Inspection) else request
         self.owner = owner
@@ -120,10 +124,18 @@ class Executor(Protocol):
         """How far the model is."""
         ...
 
-    def submit(self, request: Wanted, owner: str = "", texts: Texts | None = None) -> Run:
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Further models that a job may ask for."""
+        ...
+
+    def submit(
+        self, request: Wanted, owner: str = "", texts: Texts | None = None, source: str = ""
+    ) -> Run:
         """Put a job in line. A page has one job at a time: its earlier one is cancelled.
 
-        What goes wrong is said in the words of `texts`.
+        What goes wrong is said in the words of `texts`. `source` is one of `sources`, or the
+        page's own model.
         """
         ...
 
@@ -147,10 +159,13 @@ class Executor(Protocol):
 class LocalExecutor:
     """Loads the engine in a daemon thread of this process and runs the jobs there."""
 
-    def __init__(self, load: LoadEngine, max_waiting: int, texts: Texts) -> None:
+    def __init__(
+        self, load: LoadEngine, max_waiting: int, texts: Texts, guests: Guests | None = None
+    ) -> None:
         self._load = load
         self._max_waiting = max_waiting
         self._texts = texts
+        self._guests = guests
         self._lock = threading.Lock()
         self._settled = threading.Event()
         self._engine: EngineLike | None = None
@@ -169,7 +184,14 @@ class LocalExecutor:
         """How far the model is."""
         return self._readiness
 
-    def submit(self, request: Wanted, owner: str = "", texts: Texts | None = None) -> Run:
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Further models that a job may ask for."""
+        return self._guests.sources if self._guests else ()
+
+    def submit(
+        self, request: Wanted, owner: str = "", texts: Texts | None = None, source: str = ""
+    ) -> Run:
         """Put a job in line. Raises EngineBusyError when the line is full."""
         texts = texts or self._texts
         with self._lock:
@@ -177,7 +199,7 @@ class LocalExecutor:
             own = [run for run in wanted if owner and run.owner == owner]
             if len(wanted) - len(own) > self._max_waiting:
                 raise EngineBusyError(texts("error.busy", waiting=self._max_waiting))
-            run = Run(next(self._numbers), request, owner, texts)
+            run = Run(next(self._numbers), request, owner, texts, source)
             self._runs.append(run)
         for earlier in own:
             earlier.replaced = True
@@ -255,17 +277,23 @@ class LocalExecutor:
                 raise Cancelled
         if self._engine is None:
             raise LatteError(run.texts("error.model", message=self._readiness.failure))
-        run.job = self._engine.submit(run.wanted)
+        engine = self._guests.engine(run.source) if self._guests and run.source else self._engine
+        run.job = engine.submit(run.wanted)
         if run.cancelled.is_set():  # cancelled while it was handed over
             run.job.cancel()
         return run.job
 
     def _may_enter(self, run: Run) -> bool:
-        """Whether the engine is there and all who came earlier were handed to it."""
+        """Whether the engine is there and all who came earlier were handed to it.
+
+        Jobs of other models must be over: each engine has a line of its own, and one job runs.
+        """
         if not self._settled.is_set():
             return False
         with self._lock:
             earlier = self._runs[: self._runs.index(run)]
+        if any(one.source != run.source for one in earlier):
+            return False
         return self._engine is None or all(one.job or one.cancelled.is_set() for one in earlier)
 
 

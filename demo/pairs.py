@@ -9,7 +9,7 @@ import numpy as np
 
 from demo.history import Entry
 from demo.sheets import to_csv
-from demo.sweeps import AXES, motion_of
+from demo.sweeps import motion_of, settings_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,11 +70,10 @@ def _stack(slices: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _row(name: str, entry: Entry, frames: NDArray[np.uint8]) -> dict[str, Any]:
-    settings = {name: entry.recipe.get(field) for name, field in AXES.items()}
     return {
         "run": name,
         "prompt": entry.recipe.get("prompt", ""),
-        **settings,
+        **settings_of(entry.recipe),
         "frames": entry.frames,
         "width": entry.width,
         "height": entry.height,

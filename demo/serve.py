@@ -18,6 +18,7 @@ from demo.gate import Events, Gate
 from demo.handlers import Handlers
 from demo.history import History
 from demo.language import Language
+from demo.models import Guests, guest_loader
 from demo.outputs import Outputs
 from demo.recording import RECORDING
 from demo.regions.studio import Start
@@ -41,8 +42,7 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
     texts = spoken[DEFAULT_LANGUAGE]
     outputs = Outputs()
     atexit.register(outputs.remove)
-    kind = ZeroExecutor if settings.zero_gpu else LocalExecutor
-    executor = kind(load or engine_loader(settings), settings.queue, texts)
+    executor = _executor(settings, load or engine_loader(settings), texts)
     history = _open_history(settings, outputs, texts)
     handlers = {name: Handlers(executor, outputs, words, history) for name, words in spoken.items()}
     page = build(handlers, _start_of(settings.model))
@@ -75,6 +75,14 @@ def serve(settings: Settings, load: LoadEngine | None = None) -> gr.Blocks:
         _say_share(page.share_url, url, texts)
     executor.start()
     return page
+
+
+def _executor(settings: Settings, load: LoadEngine, texts: Texts) -> LocalExecutor:
+    """Where jobs run. A lent device holds the page's own model alone."""
+    if settings.zero_gpu:
+        return ZeroExecutor(load, settings.queue, texts)
+    guests = Guests(guest_loader(settings), settings.also)
+    return LocalExecutor(load, settings.queue, texts, guests)
 
 
 def _say_share(link: str | None, url: str, texts: Texts) -> None:

@@ -18,6 +18,7 @@ class Settings:
     """How this server runs."""
 
     model: str = DEFAULT_MODEL
+    also: tuple[str, ...] = ()  # further models, for sheets
     memory: str = "auto"
     device: str = "auto"
     precision: str = "auto"
@@ -46,6 +47,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     parser = argparse.ArgumentParser(prog="app.py", description="Latte Studio: prompt to video.")
     add = parser.add_argument
     add("--model", default=DEFAULT_MODEL, help="model folder or hub id (default: the bundled one)")
+    add("--also", action="append", metavar="MODEL", default=[], help="compare with it in sheets")
     add("--memory", default="auto", help="memory plan: auto, resident, offload, ...")
     add("--device", default="auto", help="auto, cuda, mps or cpu")
     add("--precision", default="auto", help="auto, fp32, bf16, fp16, fp16-accumulate or fp8")
@@ -77,7 +79,7 @@ def parse_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         zero_gpu=environ.get("SPACES_ZERO_GPU", "").lower() in ("true", "1", "t"),
     )
     given = vars(parser.parse_args(list(argv)))
-    return Settings(**given | {"auth": given["auth"] or ""})
+    return Settings(**given | {"auth": given["auth"] or "", "also": tuple(given["also"])})
 
 
 def _history_folder(environ: Mapping[str, str]) -> str:

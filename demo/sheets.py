@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from demo.sweeps import Cell, SweepPlan, table_of
+from demo.sweeps import Axis, Cell, SweepPlan, table_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,7 @@ CELL_SIDES = (
     128,
     320,
 )  # pixels of a cell's longer side: small ones are enlarged, large ones shrunk
-GAP, HEAD, MARGIN = 6, 26, 120
+GAP, HEAD, MARGIN, LETTERS = 6, 26, 120, 15
 PAPER, INK = "#1d1611", "#f1e6d6"
 
 
@@ -31,7 +32,7 @@ def draw_sheet(plan: SweepPlan, cells: list[Cell]) -> NDArray[np.uint8]:
     first = cells[0].generation.frames
     length = max(len(cell.generation.frames) for cell in cells)
     width, height = _cell_size(first.shape[2], first.shape[1])
-    left = MARGIN if plan.y.values else GAP
+    left = max(MARGIN, _widest(plan.y) + 2 * GAP) if plan.y.values else GAP
     columns, rows = len(plan.x.values), max(1, len(plan.y.values))
     size = (left + columns * (width + GAP), HEAD + rows * (height + GAP))
     size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
@@ -84,13 +85,20 @@ def _cell_size(width: int, height: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
+def _widest(axis: Axis) -> int:
+    """Pixels of the longest label of an axis."""
+    font = ImageFont.load_default(LETTERS)
+    return max(math.ceil(font.getlength(axis.label(n))) for n in range(len(axis.values)))
+
+
 def _paper(plan: SweepPlan, size: tuple[int, int], cell: tuple[int, int], left: int) -> Image.Image:
     """The empty sheet with its labels."""
     paper = Image.new("RGB", size, PAPER)
-    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(15)
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(LETTERS)
+    fitting = ImageFont.load_default(LETTERS * min(1, cell[0] / max(1, _widest(plan.x))))
     for column in range(len(plan.x.values)):
         centre = left + column * (cell[0] + GAP) + cell[0] // 2
-        pen.text((centre, HEAD // 2), plan.x.label(column), INK, font, anchor="mm")
+        pen.text((centre, HEAD // 2), plan.x.label(column), INK, fitting, anchor="mm")
     for row in range(len(plan.y.values)):
         centre = HEAD + row * (cell[1] + GAP) + cell[1] // 2
         pen.text((left - 10, centre), plan.y.label(row), INK, font, anchor="rm")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from demo.handlers import MAX_SEED, Handlers
+from demo.models import Model, known_models
 from demo.sheets import write_sheet
 from demo.sweeps import (
     Axis,
@@ -67,13 +68,19 @@ class Sweeping:
         """
         if base.seed is None:
             base = replace(base, seed=secrets.randbelow(MAX_SEED + 1))
-        plan = plan_sweep(base, x, y)
+        plan = plan_sweep(base, x, y, self.models())
         if info := self._handlers.model():
-            for row in plan.requests:
-                for request in row:
+            for row, column in plan.places:
+                request = plan.requests[row][column]
+                if not plan.sources[row][column]:
                     request.check_conditioning(info.conditioning, info.classes)
                     _check_plan(request, info)
         return plan
+
+    def models(self) -> dict[str, Model]:
+        """The models that an axis may name; none before the page's own is loaded."""
+        info = self._handlers.model()
+        return known_models(info, self._handlers.executor.sources) if info else {}
 
     def make(self, plan: SweepPlan, owner: str) -> Iterator[Progress | Cell | Sheet]:
         """Make the cells, then the files; a stopped sheet holds what was made until then.
@@ -142,6 +149,7 @@ class Sweeping:
             "modes": list(info.modes),
             "schedulers": list(info.schedulers),
             "plans": info.plan_shares(),
+            "models": list(self.models()),
             "defaults": {name: getattr(defaults, name) for name in names}
             | {"scheduler": defaults.scheduler},
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from demo.executors import Executor, Run
+from demo.models import Model, name_in
 from demo.recipes import number_of
 from latte_core import Cancelled, EngineBusyError, Finished, GenerationRequest, LatteError, Step
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.25
 MAX_VALUES = 5  # along one axis: 25 cells are as many as fit on a screen
+MODEL = "model"
 BUSY_S = 120.0  # how long a cell waits for a place in a full line
 # The fields that a sheet may run over, under the names that its files and clients use.
 AXES = {
@@ -28,7 +30,11 @@ AXES = {
     "seed": "seed",
     "sampler": "scheduler",
     "plan": "plan",
+    MODEL: MODEL,
 }
+# What another model is to choose for itself, unless the other axis says it.
+OWN_TO_A_MODEL = ("num_inference_steps", "guidance_scale", "scheduler", "plan")
+ITS_SHAPE = ("num_frames", "height", "width", "tempo")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Axis:
 
     def label(self, index: int) -> str:
         """What stands beside this row or column."""
+        if self.name == MODEL:
+            return str(self.values[index])
         return f"{self.name} {self.values[index]}" if self.values else ""
 
 
@@ -48,18 +56,21 @@ NO_AXIS = Axis("", ())
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All requests of a sheet: `requests[row][column]`."""
+    """All requests of a sheet, `requests[row][column]`, and for each the source of its model."""
 
     x: Axis
     y: Axis
     requests: tuple[tuple[GenerationRequest, ...], ...]
+    sources: tuple[tuple[str, ...], ...]
 
     @property
     def places(self) -> list[tuple[int, int]]:
-        """(row, column) of every cell, in the order in which they are made."""
-        return [
+        """(row, column) of every cell, in the order in which they are made: model by model."""
+        places = [
             (row, column) for row, cells in enumerate(self.requests) for column in range(len(cells))
         ]
+        order = list(dict.fromkeys(["", *(self.sources[row][column] for row, column in places)]))
+        return sorted(places, key=lambda place: order.index(self.sources[place[0]][place[1]]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,17 +112,44 @@ def parse_axis(name: str, text: str) -> Axis:
     return Axis(name, values)
 
 
-def plan_sweep(base: GenerationRequest, x: Axis, y: Axis) -> SweepPlan:
-    """Every cell's request. Raises LatteError if the axes are the same or a value is refused."""
+def plan_sweep(
+    base: GenerationRequest, x: Axis, y: Axis, models: Mapping[str, Model] | None = None
+) -> SweepPlan:
+    """Every cell's request. Raises LatteError if the axes are the same or a value is refused.
+
+    `models` are those that an axis may name. Each has its own steps, guidance, sampler and plan
+    where no axis says otherwise, and one that is not the page's own its own size and length.
+    """
     if not x.values:
         raise LatteError("A sheet needs at least one axis: choose what it runs over.")
     if x.name == y.name:
         raise LatteError(f"Both axes are {x.name}: choose two different ones, or none for rows.")
     if base.mode == "joint":
         raise LatteError("A sheet shows films or stills, not both: choose Video or Image.")
-    rows = [replace(base, **_change(y, value)) for value in y.values] if y.values else [base]
-    requests = tuple(tuple(replace(row, **_change(x, v)) for v in x.values) for row in rows)
-    return SweepPlan(x, y, requests)
+    cells = [
+        [_cell(base, {y.name: row, x.name: column}, models or {}) for column in x.values]
+        for row in y.values or (None,)
+    ]
+    requests = tuple(tuple(request for request, _ in row) for row in cells)
+    return SweepPlan(x, y, requests, tuple(tuple(source for _, source in row) for row in cells))
+
+
+def _cell(
+    base: GenerationRequest, chosen: dict[str, Any], models: Mapping[str, Model]
+) -> tuple[GenerationRequest, str]:
+    """The request of one cell, and the source of its model."""
+    source = ""
+    if MODEL in chosen:
+        name = str(chosen[MODEL])
+        if name not in models:
+            raise LatteError(f"model is {name[:60]!r}, but this page has: {', '.join(models)}.")
+        model = models[name]
+        source = model.source
+        if source or model.turbo != base.turbo:
+            left: dict[str, Any] = dict.fromkeys(OWN_TO_A_MODEL + (ITS_SHAPE if source else ()))
+            base = replace(base, turbo=model.turbo, **left)
+    own = {AXES[name]: value for name, value in chosen.items() if name and name != MODEL}
+    return replace(base, **own), source
 
 
 def run_sweep(plan: SweepPlan, executor: Executor, owner: str) -> Iterator[Cell | Progress]:
@@ -121,7 +159,7 @@ def run_sweep(plan: SweepPlan, executor: Executor, owner: str) -> Iterator[Cell 
     """
     for done, (row, column) in enumerate(plan.places):
         yield Progress(done, len(plan.places))
-        run = _enter(executor, plan.requests[row][column], owner)
+        run = _enter(executor, plan.requests[row][column], owner, plan.sources[row][column])
         try:
             yield from _follow(run, Progress(done, len(plan.places)), _to_cell(row, column))
         finally:
@@ -135,7 +173,7 @@ def table_of(plan: SweepPlan, cells: list[Cell]) -> list[dict[str, Any]]:
         {
             "row": cell.row + 1,
             "column": cell.column + 1,
-            **_settings(cell.generation.recipe),
+            **settings_of(cell.generation.recipe),
             **{name: round(value, 4) for name, value in cell.generation.timings.items()},
             "motion": round(motion_of(cell.generation.frames), 4),
         }
@@ -152,24 +190,22 @@ def motion_of(frames: Any) -> float:
     return float(np.abs(np.diff(frames.astype(np.int16), axis=0)).mean())
 
 
-def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: recipe.get(field) for name, field in AXES.items()}
-
-
-def _change(axis: Axis, value: int | float | str) -> dict[str, Any]:
-    return {AXES[axis.name]: value}
+def settings_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says of every axis."""
+    fields = {name: recipe.get(field) for name, field in AXES.items()}
+    return fields | {MODEL: name_in(recipe)}
 
 
 def _to_cell(row: int, column: int) -> Callable[[Generation], Cell]:
     return lambda generation: Cell(row, column, generation)
 
 
-def _enter(executor: Executor, request: GenerationRequest, owner: str) -> Run:
+def _enter(executor: Executor, request: GenerationRequest, owner: str, source: str) -> Run:
     """Put a cell in line, waiting for a place in it. Raises EngineBusyError after a while."""
     end = time.monotonic() + BUSY_S
     while True:
         try:
-            return executor.submit(request, owner)
+            return executor.submit(request, owner, source=source)
         except EngineBusyError:
             if time.monotonic() > end:
                 raise

@@ -56,7 +56,7 @@ def test_axis_is_read_from_text():
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("size", "1", "An axis is one of steps, guidance, seed, sampler, plan, not 'size'"),
+        ("size", "1", "An axis is one of steps, guidance, seed, sampler, plan, model, not 'size'"),
         ("steps", "", "steps has 0 values"),
         ("steps", None, "steps has 0 values"),
         ("steps", "1,2,3,4,5,6", "6 values, but a sheet takes 1 to 5"),
@@ -163,7 +163,7 @@ def test_table_has_settings_seconds_and_motion():
     assert len(rows) == 6
     assert rows[-1] | {"motion": 0} == {
         **{"row": 3, "column": 2, "steps": 2, "guidance": 4.0, "seed": 3, "sampler": "ddim"},
-        "plan": "full",
+        **{"plan": "full", "model": "fake-world"},
         **{"denoise": 0.1, "motion": 0},
     }
     assert next(iter(csv.DictReader(io.StringIO(to_csv(rows)))))["guidance"] == "1.0"
