@@ -174,11 +174,21 @@ def table_of(plan: SweepPlan, cells: list[Cell]) -> list[dict[str, Any]]:
             "row": cell.row + 1,
             "column": cell.column + 1,
             **settings_of(cell.generation.recipe),
+            **_called(plan, cell),
             **{name: round(value, 4) for name, value in cell.generation.timings.items()},
             "motion": round(motion_of(cell.generation.frames), 4),
         }
         for cell in cells
     ]
+
+
+def _called(plan: SweepPlan, cell: Cell) -> dict[str, Any]:
+    """The model as the axis calls it: two folders may hold models of one name."""
+    named = {plan.x.name: (plan.x, cell.column), plan.y.name: (plan.y, cell.row)}
+    if MODEL not in named:
+        return {}
+    axis, place = named[MODEL]
+    return {MODEL: axis.values[place]}
 
 
 def motion_of(frames: Any) -> float:

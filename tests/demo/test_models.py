@@ -87,7 +87,8 @@ def test_sheet_goes_through_the_models_and_keeps_one_guest():
     cells = [event for event in run_sweep(plan, executor, "page") if isinstance(event, Cell)]
     assert len(cells) == 6 and len(own.requests) == 2
     assert loaded == ["x", "y"] and closed == ["x"]
-    assert {row["model"] for row in table_of(plan, cells)} == {"fake-world"}
+    named = [(row["column"], row["model"]) for row in table_of(plan, cells)]
+    assert set(named) == {(1, "x"), (2, "own"), (3, "y")}
     frames = draw_sheet(plan, cells)
     assert frames.shape[1] > 2 * 128 and frames.shape[2] > 3 * 128
 
