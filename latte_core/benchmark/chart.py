@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from latte_core.benchmark.growth import Point, fit, fit_memory, series, told, work
 
-WIDTH, HEIGHT, MARGIN = 320, 240, 44
-INK, LINE, DOT = "#3b2a20", "#c8a27c", "#8c3b1b"
+WIDTH, HEIGHT, MARGIN = 320, 240, 56
+INK, LINE, DOT = "#3b2a20", "#9a6f45", "#8c3b1b"
 MIB = 2**20
 
 
@@ -84,8 +84,8 @@ def _draw(panel: Panel) -> Image.Image:
         up = (panel.scale(amount) - low) / ((high - low) or 1)
         return MARGIN + across * (WIDTH - 2 * MARGIN), HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN)
 
-    draw.text((MARGIN, 6), panel.title, fill=INK, font=font)
-    draw.text((MARGIN, 22), panel.law_text, fill=LINE, font=font)
+    draw.text((MARGIN, 14), panel.title, fill=INK, font=font)
+    draw.text((MARGIN, 32), panel.law_text, fill=LINE, font=font)
     draw.rectangle((MARGIN, MARGIN, WIDTH - MARGIN, HEIGHT - MARGIN), outline=LINE)
     between = [values[0] + (values[-1] - values[0]) * k / 32 for k in range(33)]
     draw.line([place(value, panel.law(value)) for value in between], fill=LINE, width=2)
@@ -93,6 +93,16 @@ def _draw(panel: Panel) -> Image.Image:
         x, y = place(value, amount)
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=DOT)
         draw.text((x, HEIGHT - MARGIN + 4), f"{value:g}", fill=INK, font=font, anchor="ma")
-    for value, amount in (panel.dots[0], panel.dots[-1]):
-        draw.text((MARGIN - 3, place(value, amount)[1]), f"{amount:.2g}", INK, font, "rm")
+    for value, amount in dict(map(_shown, (panel.dots[0], panel.dots[-1]))).values():
+        draw.text((MARGIN - 5, place(value, amount)[1]), _amount(amount), INK, font, "rm")
     return image
+
+
+def _shown(dot: tuple[float, float]) -> tuple[str, tuple[float, float]]:
+    """A dot under its label, so that two of one label are written once."""
+    return _amount(dot[1]), dot
+
+
+def _amount(amount: float) -> str:
+    """Three digits, all of a larger whole number."""
+    return f"{amount:.0f}" if 1000 <= amount < 1e5 else f"{amount:.3g}"

@@ -124,11 +124,17 @@ def fit(points: Sequence[Point]) -> Fit:
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Slope, offset and r2 of the straight line through points; 1 if nothing varies."""
+    """Slope, offset and r2 of the straight line through points; 1 if nothing varies.
+
+    An offset that is nothing but rounding is 0.
+    """
     slope, offset = np.polyfit(x, y, 1)
     spread = ((y - y.mean()) ** 2).sum()
     rest = ((y - slope * x - offset) ** 2).sum()
-    return float(slope), float(offset), float(1 - rest / spread) if spread else 1.0
+    if not spread:
+        return 0.0, float(y[0]), 1.0
+    share = 0.0 if abs(offset) < 1e-9 * np.abs(y).max() else float(offset)
+    return float(slope), share, float(1 - rest / spread)
 
 
 def work(axis: str, value: float) -> float:
