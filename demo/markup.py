@@ -101,12 +101,17 @@ def about_model(info: EngineInfo, texts: Texts) -> str:
     parts = []
     if info.card.get("description"):
         parts.append(f"<p>{escape(str(info.card['description']))}</p>")
-    parts.append(f"<p>{escape(texts('model.plan', plan=info.plan))}</p>")
+    parts.append(f"<p>{escape(texts('model.plan', plan=plan_of_now(info)))}</p>")
     if info.card.get("vocabulary"):
         words = _words(info.card["vocabulary"], texts)
         summary = escape(texts("model.words"))
         parts.append(f"<details><summary>{summary}</summary>{words}</details>")
     return f'<div class="ls-about">{"".join(parts)}</div>'
+
+
+def plan_of_now(info: EngineInfo) -> str:
+    """The memory plan: another than at loading if memory ran short or a visitor chose one."""
+    return info.memory.sentence if info.memory else info.plan
 
 
 def _words(vocabulary: Any, texts: Texts) -> str:

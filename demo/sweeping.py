@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from demo.handlers import MAX_SEED, Handlers
+from demo.markup import plan_of_now
 from demo.models import Model, known_models
 from demo.sheets import write_sheet
 from demo.sweeps import (
@@ -143,7 +144,7 @@ class Sweeping:
             "model": info.card.get("name") or info.model,
             "model_hash": info.model_hash,
             "device": info.device,
-            "memory": info.plan,
+            "memory": plan_of_now(info),
             "conditioning": info.conditioning,
             "classes": list(info.classes),
             "modes": list(info.modes),

@@ -8,7 +8,7 @@ TEXTS = load_texts()
 
 
 def info(**card):
-    return SimpleNamespace(model="/models/tiny", plan=EVIL, card=card)
+    return SimpleNamespace(model="/models/tiny", plan=EVIL, card=card, memory=None)
 
 
 def test_markup_escapes_whatever_comes_from_a_model():

@@ -9,8 +9,10 @@ from test_handlers import FIELDS
 
 from demo.executors import LocalExecutor
 from demo.handlers import Handlers
+from demo.markup import plan_of_now
 from demo.outputs import Outputs
 from demo.strings import load_texts
+from demo.sweeping import Sweeping
 from latte_core import Engine, MemoryPlanError
 from latte_core.engine import outlook
 from latte_core.engine.plans import GIB
@@ -101,6 +103,8 @@ def test_run_that_will_not_fit_is_explained_and_one_click_takes_the_next_plan(en
     told = states(handlers.run_again(ASKED, {**plan, "seed": card["seed"]}, "page"))
     assert told[0]["text"] == "Placing the model by the memory plan split"
     assert told[-1]["state"] == "finished" and told[-1]["seed"] == card["seed"]
+    assert "split" in plan_of_now(engine.describe())
+    assert "split" in Sweeping(handlers).status()["memory"]
     (entry,) = handlers.history.entries("")
     assert entry.recipe["memory"] == "split"
 
