@@ -243,14 +243,14 @@ def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
     page = visit(url)
     page.wait_for_selector(".ls-stage[data-painted]")
     page.evaluate(WATCH_SHIFTS)
-    for width in (1280, 390):
+    for width in (1920, 1280, 768, 390):
         page.set_viewport_size({"width": width, "height": 844})
-        page.wait_for_timeout(1000)
-        page.evaluate("window.shifts.length = 0")
-        start_run(page, prompt="a zeppelin flies")
-        wait_for_stage(page, "state", "finished")
-        page.wait_for_function("document.querySelector('.ls-links a')")
         page.wait_for_timeout(600)
+        page.evaluate("window.shifts.length = 0")
+        start_run(page, prompt="a zeppelin flies", seed=str(width))
+        page.wait_for_selector(f".ls-stage[data-state=finished]:has-text('Seed {width}')")
+        page.wait_for_function("document.querySelector('.ls-links a')")
+        page.wait_for_timeout(400)
         assert page.evaluate("window.shifts") == [], width
     page.evaluate("document.querySelector('#work').style.marginTop = '60px'")
     page.wait_for_timeout(600)
