@@ -1,10 +1,13 @@
-"""What the page promises of memory and other hosts, on the real engine in a real browser."""
+"""What the page promises of seeds, memory and other hosts, on the real engine in a real browser."""
 
 import re
 
 import httpx
+import numpy as np
 import pytest
 from test_page import fill_in, wait_for
+
+from latte_core import read_clip, read_recipe
 
 pytestmark = pytest.mark.browser
 
@@ -21,6 +24,45 @@ def make(page, seed=None):
         "count => document.querySelectorAll('.lh-cards li').length > count", arg=before
     )
     wait_for(page, "finished")
+
+
+def film_of(page, folder):
+    """The frames of the finished film, and the seed that its recipe names."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download film").click()
+    path = folder / "film.mp4"
+    download.value.save_as(path)
+    return read_clip(path), str(read_recipe(path)["seed"])
+
+
+def wait_for_seed(page, test, seed):
+    """Until the seed field's value passes a JavaScript test against `seed`."""
+    page.wait_for_function(
+        f"seed => document.querySelector('#seed textarea, #seed input').value {test} seed", arg=seed
+    )
+
+
+def test_seed_that_is_kept_makes_the_same_film_and_an_open_one_a_new(open_page, tmp_path):
+    page = open_page()
+    field = page.get_by_label("Seed", exact=True)
+    make(page, seed="")
+    first, one = film_of(page, tmp_path)
+    assert field.input_value() == ""  # an empty field stays open
+    make(page)
+    second, other = film_of(page, tmp_path)
+    assert one != other and not np.array_equal(first, second)
+    page.get_by_role("button", name="Keep this seed").click()
+    wait_for_seed(page, "===", other)
+    make(page)
+    again, same = film_of(page, tmp_path)
+    assert same == other and np.array_equal(again, second)
+    assert field.input_value() == other  # a filled one is the lock, until it is rolled or emptied
+    page.get_by_role("button", name="Roll a new seed").click()
+    wait_for_seed(page, "!==", other)
+    rolled = field.input_value()
+    make(page)
+    last, used = film_of(page, tmp_path)
+    assert used == rolled and not np.array_equal(last, second)
 
 
 def test_memory_is_told_before_a_run_and_measured_after_it(open_page, app_url):
