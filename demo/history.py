@@ -3,7 +3,7 @@
 A run is a folder `<root>/<key>` with its files, a thumbnail and `entry.json`. It is written under
 another name and lands by one rename, so it is there whole or not at all, and two servers may share
 a root. Where many people use one server, a run belongs to the visitor who made it, and nobody else
-gets to see it.
+gets to see it, until its maker shares it: then whoever has its key may, but not delete it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 SIDECAR = "entry.json"
 THUMBNAIL = "thumbnail.webp"
+SHARED = "shared"  # an empty file in the folder of a run that others may see
 THUMBNAIL_SIDE = 160  # pixels; a card on the page is as wide
 KEY = re.compile(r"[0-9a-f]{32}")
 LEFTOVER_S = 3600.0  # a folder that is still not finished after an hour was left by a crash
@@ -116,18 +117,35 @@ class History:
         return sorted(own, key=lambda entry: entry.created, reverse=True)
 
     def get(self, key: str, owner: str) -> Entry | None:
-        """One run; None if there is none, or if it is another visitor's."""
+        """One run; None if there is none, or if it is another visitor's who has not shared it."""
+        entry = self._find(key)
+        if entry is None or self._belongs(entry, owner):
+            return entry
+        return entry if (entry.folder / SHARED).is_file() else None
+
+    def share(self, key: str, owner: str) -> bool:
+        """Let others see a run, who know its key; False if the visitor has no such run.
+
+        Raises MediaError when the disk refuses.
+        """
+        entry = self._find(key)
+        if entry is None or not self._belongs(entry, owner):
+            return False
+        with refuses(self.root):
+            (entry.folder / SHARED).touch()
+        return True
+
+    def _find(self, key: str) -> Entry | None:
         if not isinstance(key, str) or not KEY.fullmatch(key):
             return None
         with self._lock:
             self._refresh()
-            entry = self._known.get(key)
-        return entry if entry and self._belongs(entry, owner) else None
+            return self._known.get(key)
 
     def delete(self, key: str, owner: str) -> bool:
         """Remove one run with its files; False if the visitor has no such run."""
-        entry = self.get(key, owner)
-        if entry is None:
+        entry = self._find(key)
+        if entry is None or not self._belongs(entry, owner):
             return False
         with self._lock:
             self._drop(entry)

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from demo.history import Entry
-from demo.recipes import copies_of, from_query, request_of
+from demo.recipes import copies_of, film_of, from_query, request_of
 from demo.regions.shelf import Shelf
 from demo.regions.studio import QUIET, Studio
 from demo.shelf import cards_of, copies_value, field_values, on_stage, runs_of
@@ -49,8 +49,27 @@ class Keeper:
         )
 
     def open_link(self, page: gr.Request) -> list[Any]:
-        """The settings in the page's address, and what is to be said about them."""
+        """The film or the settings in the page's address, and what is to be said about them.
+
+        The stage comes first, then the fields, then the recipe line.
+        """
         query = {str(key): str(value) for key, value in dict(page.query_params).items()}
+        if key := film_of(query):
+            return self._open_film(key, page)
+        return [gr.skip(), *self._open_settings(query)]
+
+    def _open_film(self, key: str, page: gr.Request) -> list[Any]:
+        """A film that was shared, on the stage, and its settings in the fields."""
+        entry = self._handlers.history.get(key, owner_of(page))
+        if entry is None:
+            return [gr.skip(), *self._nothing(self._texts("files.gone"))]
+        *shown, line = self._show(entry)
+        if isinstance(line, str):
+            known = {**json.loads(line), "said": self._texts("recipe.opened")}
+            line = json.dumps(known, ensure_ascii=False)
+        return [*shown, line]
+
+    def _open_settings(self, query: dict[str, str]) -> list[Any]:
         try:
             request = from_query(query)
         except LatteError as error:
@@ -62,7 +81,9 @@ class Keeper:
 
     def load(self, event: gr.EventData, page: gr.Request) -> list[Any]:
         """Put a run on the stage and its settings into the fields."""
-        entry = self._entry(event, page)
+        return self._show(self._entry(event, page))
+
+    def _show(self, entry: Entry | None) -> list[Any]:
         try:
             if entry is None:
                 raise LatteError(self._texts("files.gone"))
@@ -77,6 +98,15 @@ class Keeper:
         if entry is None:
             return self._nothing(self._texts("files.gone"))
         return [*self._fill({**entry.recipe, "seed": None}), gr.skip()]
+
+    def share(self, event: gr.EventData, page: gr.Request) -> Any:
+        """Let whoever has the link see a run; a sentence if that cannot be."""
+        try:
+            if self._handlers.history.share(sent(event, "key"), owner_of(page)):
+                return gr.skip()
+            raise LatteError(self._texts("files.gone"))
+        except LatteError as error:
+            return _say(str(error), failed=True)
 
     def remove(self, event: gr.EventData, page: gr.Request) -> tuple[str, str]:
         """Delete a run; the history and the films to compare without it."""
@@ -137,7 +167,7 @@ def wire_shelf(
     for event in ran:
         event.then(keeper.finish, None, [shelf.recipe, *shown], **QUIET)
     page.load(keeper.show, None, shown, **QUIET).then(
-        keeper.open_link, None, [*boxes, shelf.recipe], **QUIET
+        keeper.open_link, None, [widgets.stage, *boxes, shelf.recipe], **QUIET
     )
     _on(shelf.history, "recall")(
         keeper.load, None, [widgets.stage, *boxes, shelf.recipe], **QUIET
@@ -146,6 +176,7 @@ def wire_shelf(
         None, None, None, js=GENERATE_JS, **QUIET
     )
     _on(shelf.history, "remove")(keeper.remove, None, [shelf.history, shelf.films], **QUIET)
+    _on(shelf.recipe, "share")(keeper.share, None, shelf.recipe, **QUIET)
     _on(shelf.recipe, "dropped")(keeper.restore, None, [*boxes, shelf.recipe], **QUIET)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from latte_core import GenerationRequest, LatteError
 
 LINK_VERSION = "1"
+FILM = "film"  # in a link: the key of a kept run
 MAX_LINK_CHARS = 2000  # chats and mail programs break longer ones
 # The options of `python -m latte_core generate`, by field; the prompt itself has none.
 OPTIONS = {
@@ -90,15 +91,27 @@ def from_query(query: Mapping[str, str]) -> GenerationRequest | None:
 
     Raises LatteError with a sentence if a value is outside its limits.
     """
-    if query.get("v") != LINK_VERSION:
+    if query.get("v") != LINK_VERSION or film_of(query):
         return None
     long = {short: name for name, short in SHORT.items()}
     recipe = {long.get(name, name): text for name, text in query.items()}
     return request_of({name: _value(name, text) for name, text in recipe.items()})
 
 
+def as_film_link(key: str) -> str:
+    """A link's query that opens the page with a kept film on its stage."""
+    return "?" + urlencode({"v": LINK_VERSION, FILM: key})
+
+
+def film_of(query: Mapping[str, str]) -> str:
+    """The key of the film that a link opens; empty if it opens none."""
+    return query.get(FILM, "") if query.get("v") == LINK_VERSION else ""
+
+
 def linked_fields(query: Mapping[str, str]) -> frozenset[str]:
-    """The fields of a request that a link sets; none for a link that is refused."""
+    """The fields of a request that a link sets: all for a film, none if it is refused."""
+    if film_of(query):
+        return frozenset(field.name for field in dataclasses.fields(GenerationRequest))
     try:
         request = from_query(query)
     except LatteError:

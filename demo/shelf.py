@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from demo.files import SHEET_COLUMNS, export_names
 from demo.history import Entry
-from demo.recipes import copies_of
+from demo.recipes import as_film_link, copies_of
 from demo.sizes import size_value
 from demo.stage import Link, StageState, make_strip
 from demo.story import Files
@@ -125,11 +125,15 @@ def _compared(entry: Entry, texts: Texts) -> list[tuple[str, str]]:
 
 
 def copies_value(entry: Entry | None) -> str:
-    """The value of the recipe line: JSON with the forms of a run's recipe; {} without a run."""
+    """The value of the recipe line: JSON with the forms of a run's recipe; {} without a run.
+
+    One of them is no recipe but the film itself, by a link to where it is kept.
+    """
     if entry is None:
         return "{}"
     try:
-        return json.dumps({"seed": entry.recipe.get("seed"), "copies": copies_of(entry.recipe)})
+        copies = {**copies_of(entry.recipe), "film": as_film_link(entry.key), "key": entry.key}
+        return json.dumps({"seed": entry.recipe.get("seed"), "copies": copies})
     except LatteError:  # of a later version, with values that this one does not know
         return "{}"
 

@@ -11,7 +11,7 @@ from demo.regions.studio import Studio
 
 RECIPE_WORDS = (
     *("title", "pick", "hint", "drop", "copied", "reading", "offline"),
-    *("link", "command", "python", "json", "lacks", "picture"),
+    *("link", "film", "command", "python", "json", "lacks", "shared", "picture"),
 )
 HISTORY_WORDS = ("title", "empty", "load", "vary", "compare", "remove", "sure", "seed", "tab")
 

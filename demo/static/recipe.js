@@ -1,8 +1,8 @@
 // The line under the stage: copy the settings of the film on show, or read them from a file.
-// The value is a JSON string: {seed, copies: {link, command, python, json}, said, failed}.
+// The value is a JSON string: {seed, copies: {link, film, key, command, python, json}, said, failed}.
 const find = (name) => element.querySelector(".lr-" + name);
 const texts = props.texts || {};
-const KINDS = ["link", "command", "python", "json"];
+const KINDS = ["film", "link", "command", "python", "json"];
 const input = element.querySelector("input");
 const veil = find("veil");
 let copies = {};
@@ -20,7 +20,8 @@ function say(text, failed) {
 
 async function copy(kind) {
   const own = location.origin + location.pathname;
-  const text = kind === "link" ? own + copies.link : copies[kind];
+  const text = kind === "link" || kind === "film" ? own + copies[kind] : copies[kind];
+  if (kind === "film") trigger("share", { key: copies.key });
   try {
     await navigator.clipboard.writeText(text);
   } catch (error) {  // no clipboard on a page without TLS
@@ -32,7 +33,8 @@ async function copy(kind) {
     field.remove();
     if (!done) return say(text, false);
   }
-  const lacks = kind === "link" && copies.lacks ? " " + texts.lacks : "";
+  let lacks = kind === "link" && copies.lacks ? " " + texts.lacks : "";
+  if (kind === "film") lacks = " " + texts.shared;
   say((texts.copied || "").replace("{what}", texts[kind]) + lacks, false);
 }
 
@@ -91,6 +93,7 @@ function render() {
   if (value.copies) copies = value.copies;
   find("copies").hidden = !copies.json;
   element.querySelector("[data-kind=link]").disabled = !copies.link;   // too long for one
+  element.querySelector("[data-kind=film]").hidden = !copies.film;     // settings from a file
   say(value.said, value.failed);
 }
 watch("value", render);

@@ -67,7 +67,7 @@ def test_history_keeps_films_loads_varies_and_deletes_them(open_page):
     page.wait_for_function("document.querySelector('#seed textarea, #seed input').value === '41'")
     assert page.get_by_label("number input for Steps").input_value() == "2"
     page.wait_for_function("!document.querySelector('.ls-video').hidden")
-    assert "seed=41&steps=2" in copied(page, "Link")
+    assert "seed=41&steps=2" in copied(page, "Settings link")
 
     page.locator(".lh-vary").nth(1).click()
     page.wait_for_function(CARDS, arg=kept + 3)
@@ -88,11 +88,12 @@ def test_history_keeps_films_loads_varies_and_deletes_them(open_page):
 def test_settings_go_out_as_text_and_come_back_by_link_and_by_file(open_page, url, tmp_path):
     page = open_page(**CLIPBOARD)
     make(page, "77", steps="3")
-    link = copied(page, "Link")
+    link = copied(page, "Settings link")
     assert link.startswith(url) and parse_qs(urlsplit(link).query)["seed"] == ["77"]
     assert "--seed=77" in shlex.split(copied(page, "Command line"))
     compile(copied(page, "Python"), "recipe.py", "exec")
     assert '"seed": 77' in copied(page, "JSON")
+    film = copied(page, "Film link")
     files = {}
     for name in ("Download film", "GIF", "WebP", "Frames (ZIP)", "Sheet (PNG)"):
         with page.expect_download() as download:
@@ -118,6 +119,12 @@ def test_settings_go_out_as_text_and_come_back_by_link_and_by_file(open_page, ur
     foreign.write_bytes(b"no picture")
     page.locator(".lr input").set_input_files(foreign)
     said(page, "holiday.png cannot be read: it is damaged, or no png file at all.")
+
+    page.goto(film)
+    said(page, "This film was shared with you.")
+    shown_seed(page, "77")
+    assert page.locator(".ls-stage[data-state=finished] .ls-video").get_attribute("src")
+    assert page.get_by_label("Prompt", exact=True).input_value() == "a red cow rolls"
 
 
 def test_file_can_be_dropped_anywhere(open_page):

@@ -15,6 +15,7 @@ from demo.handlers import Handlers
 from demo.history import History
 from demo.keeping import Keeper
 from demo.outputs import Outputs
+from demo.recipes import linked_fields
 from demo.regions.studio import Start, Studio
 from demo.strings import load_texts
 from latte_core import GenerationRequest
@@ -136,10 +137,36 @@ def test_dropped_nonsense_is_answered_in_a_sentence(studio, recipe):
 
 def test_link_fills_the_fields_and_a_faulty_one_says_why(studio):
     keeper = Keeper(studio, NAMES)
-    *fields, line = keeper.open_link(
+    stage, *fields, line = keeper.open_link(
         page(v="1", prompt="a cow", seed="9", mode="image", images="2")
     )
     assert fields == ["a cow", "", "image", 2, "9", ""] and "link" in json.loads(line)["said"]
+    assert stage == gr.skip()
     *fields, line = keeper.open_link(page(v="1", prompt="a", seed="x"))
     assert "seed must be" in json.loads(line)["said"] and json.loads(line)["failed"]
     assert all(update == gr.skip() for update in [*fields, *keeper.open_link(page())])
+
+
+def test_film_link_opens_for_others_once_its_maker_has_shared_it(studio):
+    keeper, entry = Keeper(studio, NAMES), keep(studio, 7)
+    copies = json.loads(keeper.load(event(key=entry.key), page())[-1])["copies"]
+    assert copies["film"] == f"?v=1&film={entry.key}" and copies["key"] == entry.key
+    query = {"v": "1", "film": entry.key}
+    *nothing, line = keeper.open_link(page("bob", **query))
+    assert all(update == gr.skip() for update in nothing) and "not there" in line
+    assert "not there" in keeper.share(event(key=entry.key), page("bob"))
+    assert keeper.share(event(key=entry.key), page()) == gr.skip()
+    stage, *fields, line = keeper.open_link(page("bob", **query))
+    assert json.loads(stage)["state"] == "finished" and fields[0] == "a cat"
+    assert json.loads(line)["said"].startswith("This film was shared with you")
+    assert json.loads(line)["copies"]["film"] == copies["film"]
+    assert keeper.show(page("bob")) == ("[]", "[]")  # to be seen, not to be kept
+    keeper.remove(event(key=entry.key), page("bob"))
+    assert studio.handlers.history.get(entry.key, owner("bob")) is not None
+    keeper.remove(event(key=entry.key), page())
+    assert "not there" in keeper.open_link(page("bob", **query))[-1]
+
+
+def test_film_link_keeps_its_settings_while_the_model_loads():
+    assert {"prompt", "num_inference_steps"} <= linked_fields({"v": "1", "film": "0" * 32})
+    assert linked_fields({"v": "9", "film": "0" * 32}) == frozenset()
