@@ -1,5 +1,6 @@
 """What a visitor does, in a real browser, on the real engine with a tiny random model."""
 
+import os
 import re
 
 import pytest
@@ -198,6 +199,8 @@ def test_page_fits_every_width_with_prompt_button_and_stage_on_top(open_page, sc
         button, stage = (page.locator(name).bounding_box() for name in ("#generate", ".ls-clip"))
         assert button["y"] + button["height"] <= stage["y"], width
         assert stage["y"] + stage["height"] <= 844, width
+        if shots := os.environ.get("LATTE_STUDIO_SHOTS"):  # to be looked at
+            page.screenshot(path=f"{shots}/{scheme}-{width}.png", full_page=True)
 
 
 def test_reduced_motion_shows_a_frame_that_stands_still(open_page):
