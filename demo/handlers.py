@@ -23,7 +23,7 @@ from demo.history import Entry, History
 from demo.outputs import Outputs, Saved
 from demo.shelf import files_of
 from demo.shortage import after, foresee
-from demo.sizes import parse_size
+from demo.sizes import longer_than_trained, parse_size
 from demo.stage import StageState
 from demo.story import Files, Story, failure
 from demo.strings import Texts
@@ -338,7 +338,7 @@ def _shape_of(values: dict[str, Any], info: EngineInfo | None) -> dict[str, Any]
     """
     height, width = parse_size(values.pop("size", ""))
     still, frames = values["mode"] == "image", values["num_frames"]
-    longer = info and isinstance(frames, int | float) and frames > info.trained_frames
+    longer = info is not None and longer_than_trained(frames, info)
     picture = None if still else values.get("first_frame") or None
     if info and isinstance(picture, str) and picture.startswith("data:"):  # never a path
         defaults = info.defaults

@@ -128,12 +128,16 @@ class History:
 
         Raises MediaError when the disk refuses.
         """
-        entry = self._find(key)
-        if entry is None or not self._belongs(entry, owner):
+        entry = self._own(key, owner)
+        if entry is None:
             return False
         with refuses(self.root):
             (entry.folder / SHARED).touch()
         return True
+
+    def _own(self, key: str, owner: str) -> Entry | None:
+        entry = self._find(key)
+        return entry if entry and self._belongs(entry, owner) else None
 
     def _find(self, key: str) -> Entry | None:
         if not isinstance(key, str) or not KEY.fullmatch(key):
@@ -144,8 +148,8 @@ class History:
 
     def delete(self, key: str, owner: str) -> bool:
         """Remove one run with its files; False if the visitor has no such run."""
-        entry = self._find(key)
-        if entry is None or not self._belongs(entry, owner):
+        entry = self._own(key, owner)
+        if entry is None:
             return False
         with self._lock:
             self._drop(entry)

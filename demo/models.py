@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latte_core import checkpoints
+
 if TYPE_CHECKING:
     from demo.settings import Settings
     from latte_core import EngineInfo
 
 TURBO = "-turbo"  # behind a model's name: its few-step transformer
-TURBO_FOLDER = "transformer_turbo"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def known_models(own: EngineInfo, sources: Sequence[str]) -> dict[str, Model]:
     models = _with_turbo(Path(own.model).name, Model(), own.turbo)
     for source in sources:
         name = Path(source).name
-        has_turbo = (Path(source) / TURBO_FOLDER).is_dir()
+        has_turbo = (Path(source) / checkpoints.TURBO_FOLDER).is_dir()
         models |= _with_turbo(source if name in models else name, Model(source), has_turbo)
     return models
 

@@ -46,6 +46,11 @@ def parse_size(text: Any) -> tuple[int | None, int | None]:
     return int(found[2]), int(found[1])
 
 
+def longer_than_trained(frames: Any, info: EngineInfo) -> bool:
+    """Whether a clip of so many frames is made in windows, at a tempo."""
+    return isinstance(frames, int | float) and frames > info.trained_frames
+
+
 def size_value(recipe: dict[str, Any], info: EngineInfo | None) -> str:
     """What the field holds for a recipe; "" for the trained size, and for another model's size."""
     sides = [recipe.get(side) for side in ("width", "height")]

@@ -16,7 +16,7 @@ from demo.regions.ask import Ask, class_choices, pick_examples
 from demo.regions.controls import Controls, mode_choices
 from demo.regions.masthead import Masthead
 from demo.regions.studio import QUIET, UNCHECKED, Start, Studio
-from demo.sizes import size_choices
+from demo.sizes import longer_than_trained, size_choices
 from demo.story import say_loading
 from demo.strings import Texts
 from demo.visitors import owner_of
@@ -145,8 +145,7 @@ def follow_length(studio: Studio, widgets: Widgets) -> None:
 
 def has_tempo(frames: Any, info: EngineInfo) -> bool:
     """Whether a clip of so many frames can be made at more than one tempo."""
-    longer = isinstance(frames, int | float) and frames > info.trained_frames
-    return longer and len(info.tempos) > 1
+    return longer_than_trained(frames, info) and len(info.tempos) > 1
 
 
 def follow_model(page: gr.Blocks, studio: Studio, widgets: Widgets) -> None:

@@ -18,6 +18,7 @@ from latte_core import (
     Finished,
     Generation,
     GenerationRequest,
+    LatteError,
     Loading,
     Step,
 )
@@ -170,3 +171,16 @@ def load_fake(
         return engine
 
     return load
+
+
+def drain(run: Any, wait_s: float) -> tuple[list[Any], LatteError | None]:
+    """All events of a run, and what ended it early. None stands for `wait_s` without an event."""
+    events: list[Any] = []
+    while True:
+        try:
+            event = run.poll(wait_s)
+        except LatteError as error:
+            return events, error
+        events.append(event)
+        if event is None or isinstance(event, Finished):
+            return events, None

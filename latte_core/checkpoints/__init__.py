@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latte_core.checkpoints.conversion import Conversion, ConvertOptions, convert
-    from latte_core.checkpoints.folders import check_layout, resolve_model, verify_folder
+    from latte_core.checkpoints.folders import (
+        TURBO_FOLDER,
+        check_layout,
+        resolve_model,
+        verify_folder,
+    )
     from latte_core.checkpoints.image_models import initialise
     from latte_core.checkpoints.manifest import (
         LATTE_1_DEFAULTS,
@@ -38,6 +43,7 @@ _HOMES = {
     "Manifest": "manifest",
     "PreviewMap": "manifest",
     "build_manifest": "manifest",
+    "TURBO_FOLDER": "folders",
     "check_layout": "folders",
     "convert": "conversion",
     "from_state_dict": "recognise",
@@ -56,6 +62,7 @@ _HOMES = {
 
 __all__ = [
     "LATTE_1_DEFAULTS",
+    "TURBO_FOLDER",
     "Conversion",
     "ConvertOptions",
     "Defaults",

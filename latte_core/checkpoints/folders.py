@@ -20,6 +20,7 @@ from latte_core.checkpoints.manifest import MANIFEST, Manifest, listed_files, sh
 from latte_core.errors import CheckpointError
 
 AGAIN = "Fetch the model folder again."
+TURBO_FOLDER = "transformer_turbo"  # a few-step transformer, which diffusers passes by
 TEXT_WEIGHTS, TEXT_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # Component: classes that it can be of. Source: model_index.json of Latte-1; "Latte" is our own

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from latte_core.checkpoints import TURBO_FOLDER
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import recover
 
@@ -82,11 +83,9 @@ def uncompiled(network: nn.Module) -> Iterator[None]:
 
 
 def _networks(parts: Parts) -> Iterator[tuple[str, Latte]]:
-    from latte_core.engine.survey import TURBO
-
     yield "transformer", parts.transformer
     if parts.turbo is not None:
-        yield TURBO, parts.turbo
+        yield TURBO_FOLDER, parts.turbo
 
 
 @torch.no_grad()

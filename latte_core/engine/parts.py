@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latte_core.checkpoints import (
+    TURBO_FOLDER,
     Defaults,
     PreviewMap,
     check_layout,
@@ -38,7 +39,6 @@ from latte_core.engine.precision import AUTO
 from latte_core.engine.request import MODES, GenerationRequest
 from latte_core.engine.shortage import ran_out_of_memory
 from latte_core.engine.survey import (
-    TURBO,
     check_vae,
     class_names,
     conditioning_of,
@@ -90,7 +90,7 @@ class Parts:
     def wanted(self, request: GenerationRequest) -> tuple[str, Latte]:
         """The transformer that a request wants, and its name among `modules`."""
         if request.turbo and self.turbo is not None:
-            return TURBO, self.turbo
+            return TURBO_FOLDER, self.turbo
         return "transformer", self.transformer
 
     def defaults_for(self, request: GenerationRequest) -> Defaults:
@@ -177,7 +177,7 @@ class Parts:
         modules = {
             "text_encoder": None if self.text is None else self.text.model,
             "transformer": self.transformer,
-            TURBO: self.turbo,
+            TURBO_FOLDER: self.turbo,
             "vae": self.vae,
             "temporal_vae": self.temporal_vae,
         }
@@ -294,8 +294,8 @@ def _read_parts(
     dtype = getattr(torch, plan.transformer_dtype)
     transformer = load_transformer(folder / "transformer", dtype).requires_grad_(False)
     turbo = None
-    if (folder / TURBO).is_dir():
-        turbo = load_transformer(folder / TURBO, dtype).requires_grad_(False)
+    if (folder / TURBO_FOLDER).is_dir():
+        turbo = load_transformer(folder / TURBO_FOLDER, dtype).requires_grad_(False)
     report(Loading("vae", "Reading the autoencoder", 0.9))
     vae_dtype = getattr(torch, plan.vae_dtype)
     vae = for_decoding(load_vae(folder / "vae", vae_dtype), plan.device)

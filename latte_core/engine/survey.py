@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from latte_core.checkpoints import LATTE_1_DEFAULTS, Defaults
+from latte_core.checkpoints import LATTE_1_DEFAULTS, TURBO_FOLDER, Defaults
 from latte_core.checkpoints.files import read_header, read_json
 from latte_core.engine.plans import ModelSizes
 from latte_core.errors import CheckpointError
 
 # Parameters that bitsandbytes leaves alone in a T5 encoder.
 UNPACKED = (".wo.", "shared.", "embed_tokens.", "relative_attention_bias.", "norm.")
-TURBO = "transformer_turbo"  # folder and module of a few-step transformer
 TEMPORAL_CHUNK = 8  # frames that the temporal decoder takes at once; 3.2 GB at 512 x 512 in fp16
 
 
@@ -98,7 +97,9 @@ def measure(
     return ModelSizes(
         text=sum(text.values()),
         text_packed=sum(packed.values()),
-        transformer=sum(sum(_shapes(folder / name).values()) for name in ("transformer", TURBO)),
+        transformer=sum(
+            sum(_shapes(folder / name).values()) for name in ("transformer", TURBO_FOLDER)
+        ),
         vae=sum(_shapes(folder / "vae").values()) + sum(_shapes(temporal).values()),
         hidden_size=int(hidden),
         tokens=tubes * (defaults.height // patch) * (defaults.width // patch),

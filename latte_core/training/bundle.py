@@ -33,7 +33,6 @@ from latte_core.training.stages import (
 )
 from latte_core.training.text_to_video import TextToVideo
 
-TURBO_FOLDER = "transformer_turbo"  # where the engine looks for it; diffusers passes it by
 PARTS = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 INDEX = {
     "_class_name": "LattePipeline",
@@ -56,13 +55,13 @@ def write_bundle(recipe: Recipe, run: Path, folder: Path) -> None:
     load_average(model, run / (last_stage(run) or TEXT_TO_VIDEO[-1]))
     vae = load_vae(run / "vae")
     folder.mkdir(parents=True, exist_ok=True)
-    for part in (*PARTS, TURBO_FOLDER):
+    for part in (*PARTS, checkpoints.TURBO_FOLDER):
         shutil.rmtree(folder / part, ignore_errors=True)
     text_encoder.save(folder)
     checkpoints.save_transformer(model.latte, folder / "transformer")
     if (run / TURBO / WEIGHTS).is_file():
         load_average(model, run / TURBO)
-        checkpoints.save_transformer(model.latte, folder / TURBO_FOLDER)
+        checkpoints.save_transformer(model.latte, folder / checkpoints.TURBO_FOLDER)
     save_vae(vae, folder / "vae")
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(recipe))
     _write_json(folder / "model_index.json", INDEX)

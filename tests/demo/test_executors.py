@@ -1,5 +1,7 @@
 import threading
+from functools import partial
 
+import fake_engine
 import pytest
 from fake_engine import FakeEngine, load_fake
 
@@ -17,6 +19,7 @@ from latte_core import (
 
 REQUEST = GenerationRequest(prompt="a red cat", seed=1)
 LONG_S = 20
+drain = partial(fake_engine.drain, wait_s=LONG_S)
 
 
 @pytest.fixture
@@ -29,19 +32,6 @@ def executor(engine):
     executor = LocalExecutor(load_fake(engine), 2, load_texts())
     executor.start()
     return executor
-
-
-def drain(run):
-    """All events of a run, and what ended it early."""
-    events = []
-    while True:
-        try:
-            event = run.poll(LONG_S)
-        except LatteError as error:
-            return events, error
-        events.append(event)
-        if event is None or isinstance(event, Finished):
-            return events, None
 
 
 def wait_for_step(run):

@@ -3,7 +3,9 @@
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 
+import fake_engine
 import numpy as np
 import pytest
 from fake_engine import INFO, FakeEngine, load_fake
@@ -19,6 +21,7 @@ from latte_core import Cancelled, Engine, Finished, GenerationRequest, LatteErro
 
 REQUEST = GenerationRequest(prompt="a red cat", seed=1)
 LONG_S = 60
+drain = partial(fake_engine.drain, wait_s=LONG_S)
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
@@ -40,18 +43,6 @@ def executor(spaces, engine):
     executor.before_launch()
     executor.start()
     return executor
-
-
-def drain(run):
-    events = []
-    while True:
-        try:
-            event = run.poll(LONG_S)
-        except LatteError as error:
-            return events, error
-        events.append(event)
-        if event is None or isinstance(event, Finished):
-            return events, None
 
 
 def test_zero_makes_the_film_in_another_process_and_streams_its_steps(executor, spaces, engine):

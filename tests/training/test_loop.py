@@ -11,27 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_training import LineTask, Points
+from tiny_training import tiny_loop as config
 
 from latte_core.errors import ConfigError, NonFiniteError
 from latte_core.training.average import averaged
 from latte_core.training.loop import LoopConfig, Trainer, learning_rate_factor
 
 HERE = Path(__file__).parent
-
-
-def config(**changes):
-    settings = {
-        "steps": 6,
-        "learning_rate": 0.05,
-        "warmup_steps": 2,
-        "ema_decay": 0.9,
-        "workers": 0,
-        "log_every": 1,
-        "save_every": 3,
-        "picture_every": 100,
-        "device": "cpu",
-    }
-    return LoopConfig(**{**settings, **changes})
 
 
 def rows(folder):

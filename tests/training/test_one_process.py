@@ -6,12 +6,12 @@ from collections import namedtuple
 
 import pytest
 import torch
-from tiny_training import LineTask, Points
+from tiny_training import LineTask, Points, tiny_loop
 from torch import nn
 
 from latte_core.errors import ConfigError, NonFiniteError
 from latte_core.training import parallel
-from latte_core.training.loop import LoopConfig, Trainer
+from latte_core.training.loop import Trainer
 from latte_core.training.one_process import OneProcess
 
 PLAIN, ACCELERATED = "plain", "accelerated"
@@ -22,20 +22,9 @@ def train(tmp_path, monkeypatch):
     """Train a line in a folder, with accelerate or as if it were not installed."""
 
     def run(way, task, folder="run", **changes):
-        settings = {
-            "steps": 6,
-            "learning_rate": 0.05,
-            "warmup_steps": 2,
-            "ema_decay": 0.9,
-            "workers": 0,
-            "log_every": 1,
-            "save_every": 3,
-            "picture_every": 100,
-            "device": "cpu",
-        }
         found = {PLAIN: None, ACCELERATED: object()}[way]
         monkeypatch.setattr(parallel, "find_spec", lambda name: found)
-        trainer = Trainer(task, LoopConfig(**(settings | changes)), tmp_path / folder)
+        trainer = Trainer(task, tiny_loop(**changes), tmp_path / folder)
         assert isinstance(trainer.accelerator, OneProcess) == (way == PLAIN)
         trainer.resume()
         average = trainer.run()

@@ -8,6 +8,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from latte_core.training.loop import LoopConfig
+
+LOOP: dict[str, Any] = {
+    "steps": 6,
+    "learning_rate": 0.05,
+    "warmup_steps": 2,
+    "ema_decay": 0.9,
+    "workers": 0,
+    "log_every": 1,
+    "save_every": 3,
+    "picture_every": 100,
+    "device": "cpu",
+}
 RECIPE: dict[str, Any] = {
     "name": "tiny",
     "size": 32,
@@ -125,3 +138,8 @@ class LineTask:
     def picture(self, model):
         assert not model.training
         return Image.new("RGB", (8, 8))
+
+
+def tiny_loop(**changes: Any) -> LoopConfig:
+    """The settings of a run of six steps, some of them changed."""
+    return LoopConfig(**(LOOP | changes))

@@ -10,27 +10,17 @@ from pathlib import Path
 
 import torch
 from tiny_clips import stir, tiny_shape, tiny_task
+from tiny_training import tiny_loop
 
-from latte_core.training.loop import LoopConfig, Trainer
+from latte_core.training.loop import Trainer
 
 
 def make_trainer(folder, strategy="ddp", steps=6, **changes):
-    settings = {
-        "steps": steps,
-        "learning_rate": 1e-2,
-        "warmup_steps": 2,
-        "decay_share": 0.0,
-        "ema_decay": 0.9,
-        "workers": 0,
-        "log_every": 1,
-        "save_every": 3,
-        "picture_every": 100,
-        "device": "cpu",
-        "strategy": strategy,
-    }
     task = tiny_task(tiny_shape("class", depth=4), images=1)
     stir(task.model)
-    return Trainer(task, LoopConfig(**(settings | changes)), folder)
+    own = {"learning_rate": 1e-2, "decay_share": 0.0, "strategy": strategy}
+    config = tiny_loop(steps=steps, **(own | changes))
+    return Trainer(task, config, folder)
 
 
 def whole(model):
