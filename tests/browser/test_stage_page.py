@@ -24,6 +24,7 @@ WATCH_SHIFTS = """() => {
     }
   }).observe({ type: 'layout-shift' });
 }"""
+MEMORY = "memory 12.34 GiB before, 12.45 GiB at most, 12.34 GiB after"
 NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
   .filter((one) => one.checkVisibility({ visibilityProperty: true }))
   .filter((one) => !one.closest('[aria-hidden]'))
@@ -255,6 +256,22 @@ def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
     page.evaluate("document.querySelector('#work').style.marginTop = '60px'")
     page.wait_for_timeout(600)
     assert page.evaluate("window.shifts.length") > 0  # a shift would have been seen
+
+
+def test_a_longer_word_of_the_line_moves_neither_of_its_two(visit, url):
+    page = visit(url)
+    page.wait_for_selector(".ls-stage[data-painted]")
+    page.evaluate(WATCH_SHIFTS)
+    write = "([name, words]) => { document.querySelector(name).textContent = words; }"
+    for width in (1920, 1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_timeout(600)
+        page.evaluate("window.shifts.length = 0")
+        for status, detail in (("Step 9 of 12", "3 s left"), ("Step 10 of 12", MEMORY)):
+            page.evaluate(write, [".ls-status", status])
+            page.evaluate(write, [".ls-detail", detail])
+            page.wait_for_timeout(300)
+        assert page.evaluate("window.shifts") == [], width
 
 
 def test_run_names_the_unknown_word_its_parts_and_its_memory(visit, url):
