@@ -3,6 +3,23 @@
   const page = document.documentElement;
   page.lang = document.querySelector(".ls-languages [aria-current]")?.lang || "en";
 
+  // The page is shown when it stands: its letters are there, its stage is painted, and nothing has
+  // moved between two looks. page.css shows it after a while in any case.
+  const parts = ["#top", "#ask", "#chips", "#work", "#settings", "#mode", "#keys", ".ls-stage"];
+  const layout = () => parts.map((part) => {
+    const box = document.querySelector(part)?.getBoundingClientRect();
+    return box ? [box.x, box.y, box.width, box.height].map(Math.round).join() : "";
+  }).join(" ");
+  let before = "";
+  const settle = () => {
+    const after = layout();
+    const still = after === before && document.querySelector(".ls-stage[data-painted]");
+    if (still && document.fonts.status === "loaded") document.body.classList.add("ls-settled");
+    else setTimeout(settle, 100);
+    before = after;
+  };
+  settle();
+
   // Light and dark: as the visitor chose last, else as the system does.
   const dark = localStorage.getItem("latte-dark");
   if (dark && !location.search.includes("__theme")) document.body.classList.toggle("dark", dark === "yes");

@@ -24,6 +24,11 @@ WATCH_SHIFTS = """() => {
     }
   }).observe({ type: 'layout-shift' });
 }"""
+SHIFTS_SO_FAR = """() => new Promise((resolve) => new PerformanceObserver((list) => {
+  const own = (source) => source.node?.closest?.('main.contain');
+  const ours = list.getEntries().filter((entry) => entry.sources.some(own));
+  resolve([list.getEntries().length, ours.reduce((sum, entry) => sum + entry.value, 0)]);
+}).observe({ type: 'layout-shift', buffered: true }))"""
 MEMORY = "memory 12.34 GiB before, 12.45 GiB at most, 12.34 GiB after"
 NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
   .filter((one) => one.checkVisibility({ visibilityProperty: true }))
@@ -256,6 +261,24 @@ def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
     page.evaluate("document.querySelector('#work').style.marginTop = '60px'")
     page.wait_for_timeout(600)
     assert page.evaluate("window.shifts.length") > 0  # a shift would have been seen
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 768, 390])
+def test_page_is_seen_when_its_pieces_stand(visit, url, width):
+    page = visit(url, viewport={"width": width, "height": 844})
+    page.wait_for_selector("body.ls-settled .ls-stage[data-painted]")
+    page.wait_for_timeout(500)
+    seen, ours = page.evaluate(SHIFTS_SO_FAR)
+    assert seen > 0  # Gradio's own word "Loading" moves: the browser does report
+    assert ours < 0.05
+
+
+def test_page_is_seen_in_any_case(visit, url):
+    page = visit(url)
+    page.wait_for_selector("body.ls-settled")
+    page.evaluate("document.body.className = ''")
+    page.wait_for_selector("#prompt", state="hidden")
+    page.wait_for_selector("#prompt", state="visible", timeout=8000)
 
 
 def test_a_longer_word_of_the_line_moves_neither_of_its_two(visit, url):
