@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,14 +97,21 @@ def model_name(info: EngineInfo) -> str:
     return str(info.card.get("name") or Path(info.model).name)
 
 
+def card_in(card: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
+    """A model's card, what it says in the page's language in the place of its English."""
+    own = card.get("translations", {}).get(texts.language, {})
+    return {**card, **own}
+
+
 def about_model(info: EngineInfo, texts: Texts) -> str:
     """What the card says, the words that the model knows, and the memory plan that was chosen."""
     parts = []
-    if info.card.get("description"):
-        parts.append(f"<p>{escape(str(info.card['description']))}</p>")
+    card = card_in(info.card, texts)
+    if card.get("description"):
+        parts.append(f"<p>{escape(str(card['description']))}</p>")
     parts.append(f"<p>{escape(texts('model.plan', plan=plan_of_now(info)))}</p>")
-    if info.card.get("vocabulary"):
-        words = _words(info.card["vocabulary"], texts)
+    if card.get("vocabulary"):
+        words = _words(card["vocabulary"], texts)
         summary = escape(texts("model.words"))
         parts.append(f"<details><summary>{summary}</summary>{words}</details>")
     return f'<div class="ls-about">{"".join(parts)}</div>'
@@ -118,10 +126,16 @@ def _words(vocabulary: Any, texts: Texts) -> str:
     """A list of words, or lists of words by kind."""
     if isinstance(vocabulary, dict):
         kinds = (
-            f"<dt>{escape(str(kind))}</dt><dd>{_words(words, texts)}</dd>"
+            f"<dt>{escape(_kind(str(kind), texts))}</dt><dd>{_words(words, texts)}</dd>"
             for kind, words in vocabulary.items()
         )
         return f"<dl>{''.join(kinds)}</dl>"
     if isinstance(vocabulary, str):
         return escape(vocabulary)
     return escape(texts("list.join").join(str(word) for word in vocabulary))
+
+
+def _kind(kind: str, texts: Texts) -> str:
+    """A kind of words in the page's language, where it has a name there."""
+    key = f"model.words.{kind}"
+    return texts(key) if key in texts else kind

@@ -127,9 +127,8 @@ def _start_of(model: str) -> Start:
         manifest = None
     if manifest is None:
         return Start()
-    examples = tuple(str(text) for text in manifest.card.get("examples", ()))
     defaults = manifest.defaults
-    return Start(defaults.num_inference_steps, defaults.guidance_scale, examples)
+    return Start(defaults.num_inference_steps, defaults.guidance_scale, manifest.card)
 
 
 def _head() -> str:

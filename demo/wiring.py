@@ -190,7 +190,7 @@ def show_model(
         return [line, *[gr.skip()] * (17 + chips)]
     ready = texts("model.ready", name=model_name(info), device=info.device)
     steps, reads_text = info.defaults.num_inference_steps, info.conditioning == "text"
-    examples = pick_examples(texts, info.card.get("examples", ()))
+    examples = pick_examples(texts, info.card)
     return [
         model_line(ready, "ready"),
         about_model(info, texts),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from demo.markup import hint, no_prompt
+from demo.markup import card_in, hint, no_prompt
 from demo.regions.studio import Studio
 from demo.strings import Texts
 
@@ -51,7 +52,7 @@ def build_ask(studio: Studio) -> Ask:
             stop = gr.Button(texts("prompt.stop"), variant="stop", elem_id="stop")
             gr.HTML(hint(texts), elem_id="hint", apply_default_css=False)
     with gr.Row(elem_id="chips"):
-        examples = pick_examples(texts, studio.start.examples)
+        examples = pick_examples(texts, studio.start.card)
         chips = [gr.Button(text, size="sm", elem_classes="chip") for text in examples]
     return Ask(prompt, class_label, unprompted, generate, stop, chips)
 
@@ -64,7 +65,8 @@ def class_choices(texts: Texts, classes: Sequence[str]) -> list[tuple[str, int]]
     ]
 
 
-def pick_examples(texts: Texts, own: Sequence[str]) -> list[str]:
-    """Always the same number: the model's own, then ours."""
+def pick_examples(texts: Texts, card: Mapping[str, Any]) -> list[str]:
+    """Always the same number: the model's own in the page's language, then ours."""
     ours = texts.many("examples")
-    return [*map(str, own), *(text for text in ours if text not in own)][: len(ours)]
+    own = [str(text) for text in card_in(card, texts).get("examples", ())]
+    return [*own, *(text for text in ours if text not in own)][: len(ours)]

@@ -13,8 +13,9 @@ DEFAULT_LANGUAGE = "en"
 class Texts:
     """The strings of one language, filled in on call: `texts("run.step", index=3, total=20)`."""
 
-    def __init__(self, table: dict[str, Any]) -> None:
+    def __init__(self, table: dict[str, Any], language: str = DEFAULT_LANGUAGE) -> None:
         self._table = table
+        self.language = language
 
     def __call__(self, key: str, **values: object) -> str:
         """The sentence named `key` with its placeholders filled."""
@@ -44,4 +45,5 @@ def languages() -> list[str]:
 
 def load_texts(language: str = DEFAULT_LANGUAGE) -> Texts:
     """Read the strings of one language. Raises FileNotFoundError for one that is not there."""
-    return Texts(json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8")))
+    table = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+    return Texts(table, language)

@@ -18,10 +18,19 @@ from latte_core.data.world import MOTIONS, ClipSpec, World
 
 @dataclass(frozen=True)
 class Language:
-    """How one language tells a clip, and every phrase that it may use for a world."""
+    """How one language tells a clip, and the phrases that it may use for a world.
+
+    `kinds` are those that say what a clip shows, by kind; `others` stand around them.
+    """
 
     write: Callable[[ClipSpec, random.Random], str]
-    phrases: Callable[[World], list[str]]
+    kinds: Callable[[World], dict[str, list[str]]]
+    others: Callable[[World], list[str]]
+
+    def words(self, world: World) -> set[str]:
+        """Every word that a caption may contain."""
+        phrases = [p for kind in self.kinds(world).values() for p in kind] + self.others(world)
+        return {word for phrase in phrases for word in phrase.split()}
 
 
 def write_caption(spec: ClipSpec, rng: random.Random, languages: Sequence[str] = ("en",)) -> str:
@@ -32,8 +41,9 @@ def write_caption(spec: ClipSpec, rng: random.Random, languages: Sequence[str] =
 
 def vocabulary(world: World) -> list[str]:
     """All words that captions of this world can contain, sorted."""
-    phrases = [p for language in world.languages for p in LANGUAGES[language].phrases(world)]
-    return sorted({word for phrase in phrases for word in phrase.split()})
+    return sorted(
+        {word for language in world.languages for word in LANGUAGES[language].words(world)}
+    )
 
 
 def _write_english(spec: ClipSpec, rng: random.Random) -> str:
@@ -56,11 +66,17 @@ def _write_english(spec: ClipSpec, rng: random.Random) -> str:
     return f"a video of {article} {noun} that {verb} {place}"
 
 
-def _english_phrases(world: World) -> list[str]:
-    phrases = [p for m in world.motions for p in MOTIONS[m]]
-    phrases += [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases]
-    phrases += [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)]
-    return [*phrases, *world.colours, "a an the one small big on a plain background video of that"]
+def _english_kinds(world: World) -> dict[str, list[str]]:
+    return {
+        "subjects": [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)],
+        "motions": [phrase for motion in world.motions for phrase in MOTIONS[motion]],
+        "places": [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases],
+        "backgrounds": list(world.colours) if "plain" in world.scenes else [],
+    }
+
+
+def _english_others(world: World) -> list[str]:
+    return [*world.colours, "a an the one small big on a plain background video of that"]
 
 
 def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
@@ -79,15 +95,22 @@ def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
     return start + " ".join(parts)
 
 
-def _russian_phrases(world: World) -> list[str]:
-    phrases = [p for m in world.motions for p in russian.VERBS[m]]
-    phrases += [p for s in world.scenes if s != "plain" for p in russian.PLACES[s]]
-    phrases += [noun for s in world.subjects for noun, _ in russian.NOUNS[s]]
-    phrases += [form for size in russian.SIZES.values() for form in size.values()]
-    return [*phrases, *(russian.GROUNDS[c] for c in world.colours), "видео где на однотонном фоне"]
+def _russian_kinds(world: World) -> dict[str, list[str]]:
+    grounds = [f"на {russian.GROUNDS[colour]} фоне" for colour in world.colours]
+    return {
+        "subjects": [noun for s in world.subjects for noun, _ in russian.NOUNS[s]],
+        "motions": [phrase for motion in world.motions for phrase in russian.VERBS[motion]],
+        "places": [p for s in world.scenes if s != "plain" for p in russian.PLACES[s]],
+        "backgrounds": grounds if "plain" in world.scenes else [],
+    }
+
+
+def _russian_others(world: World) -> list[str]:
+    sizes = [form for size in russian.SIZES.values() for form in size.values()]
+    return [*sizes, *(russian.GROUNDS[c] for c in world.colours), "видео где на однотонном фоне"]
 
 
 LANGUAGES: dict[str, Language] = {
-    "en": Language(_write_english, _english_phrases),
-    "ru": Language(_write_russian, _russian_phrases),
+    "en": Language(_write_english, _english_kinds, _english_others),
+    "ru": Language(_write_russian, _russian_kinds, _russian_others),
 }

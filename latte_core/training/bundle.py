@@ -14,11 +14,10 @@ import torch
 from latte_core import checkpoints
 from latte_core.components.preview import fit_preview
 from latte_core.components.vae import encode_frames, load_vae, save_vae
+from latte_core.data.captions import LANGUAGES
 from latte_core.data.names import nearest_subjects
 from latte_core.data.pixels import to_pixels
-from latte_core.data.scenes import SCENES
-from latte_core.data.sprites import SUBJECTS
-from latte_core.data.world import MOTIONS, render_clip
+from latte_core.data.world import render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
 from latte_core.model import Latte
 from latte_core.training.recipe import Recipe
@@ -66,7 +65,7 @@ def write_bundle(recipe: Recipe, run: Path, folder: Path) -> None:
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config(recipe))
     _write_json(folder / "model_index.json", INDEX)
     manifest = checkpoints.build_manifest(
-        folder, recipe.defaults, _preview(recipe, vae), _card(recipe, run)
+        folder, recipe.defaults, _preview(recipe, vae), card_of(recipe, run)
     )
     checkpoints.write_manifest(folder, manifest)
 
@@ -99,7 +98,7 @@ def _preview(recipe: Recipe, vae: Any) -> checkpoints.PreviewMap:
         return fit_preview(encode_frames(vae, to_pixels(frames)), frames)
 
 
-def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
+def card_of(recipe: Recipe, run: Path) -> dict[str, Any]:
     """What the page and other programs may want to say about the model."""
     world = recipe.world
     turbo = {"turbo": {"num_inference_steps": recipe.turbo.steps}}
@@ -107,18 +106,21 @@ def _card(recipe: Recipe, run: Path) -> dict[str, Any]:
         "name": recipe.name,
         "version": "1",
         "description": "A small Latte, trained on this project's own captioned world.",
-        "vocabulary": {
-            "subjects": [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)],
-            "motions": [phrase for motion in world.motions for phrase in MOTIONS[motion]],
-            "places": [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases],
-            "backgrounds": list(world.colours) if "plain" in world.scenes else [],
-        },
+        **_told(recipe, world.languages[0]),
+        "translations": {language: _told(recipe, language) for language in world.languages[1:]},
         "world": asdict(world),
         "aliases": nearest_subjects(world),
-        "examples": list(recipe.prompts),
         "autoencoder": read_summary(run / "autoencoder"),
         **(turbo if (run / TURBO / WEIGHTS).is_file() else {}),
     }
+
+
+def _told(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The words of one language by kind, and those of the sheet's prompts that are in it."""
+    language = LANGUAGES[name]
+    words = language.words(recipe.world)
+    examples = [prompt for prompt in recipe.prompts if words.issuperset(prompt.split())]
+    return {"vocabulary": language.kinds(recipe.world), "examples": examples}
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -22,7 +22,8 @@ STEPS, GUIDANCE, FRAMES = 3, 4, 7  # where these fields' updates stand in a mode
 @pytest.fixture
 def page(tmp_path):
     executor = LocalExecutor(load_fake(FakeEngine()), 2, TEXTS)
-    return build({"en": Handlers(executor, Outputs(tmp_path), TEXTS)}, Start(12, 2.5, ("a cow",)))
+    start = Start(12, 2.5, {"examples": ["a cow"]})
+    return build({"en": Handlers(executor, Outputs(tmp_path), TEXTS)}, start)
 
 
 def component(page, elem_id):

@@ -9,7 +9,7 @@ from tiny_training import tiny_recipe_data
 
 from latte_core import checkpoints
 from latte_core.errors import DataError
-from latte_core.training.bundle import write_bundle
+from latte_core.training.bundle import card_of, write_bundle
 from latte_core.training.recipe import parse_recipe
 
 
@@ -37,6 +37,18 @@ def test_stock_pipeline_runs_the_bundle(bundle):
     ).frames[0]
     assert np.asarray(clip).shape[-3:] == (32, 32, 3)
     assert np.isfinite(np.asarray(clip)).all()
+
+
+def test_card_tells_words_and_examples_in_each_language_of_the_world():
+    data = tiny_recipe_data()
+    told = card_of(parse_recipe(data), Path("nowhere"))
+    assert told["translations"] == {} and told["examples"] == data["prompts"]
+    data["world"]["languages"] = ["en", "ru"]
+    data["prompts"] += ["кот идет влево ночью"]
+    told = card_of(parse_recipe(data), Path("nowhere"))
+    assert told["examples"] == data["prompts"][:2]
+    assert told["translations"]["ru"]["examples"] == data["prompts"][2:]
+    assert "кот" in told["translations"]["ru"]["vocabulary"]["subjects"]
 
 
 def test_missing_stage_is_said(tmp_path):
