@@ -15,21 +15,6 @@ CANVAS = """(selector) => {  // three hundred of a canvas's values
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
   return Array.from({ length: 300 }, (_, i) => data[4 * Math.floor((i * data.length) / 1200)]);
 }"""
-WATCH_SHIFTS = """() => {
-  window.shifts = [];
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      const nodes = entry.sources.map((source) => source.node?.id || source.node?.className);
-      if (!entry.hadRecentInput) window.shifts.push([entry.value, ...nodes]);
-    }
-  }).observe({ type: 'layout-shift' });
-}"""
-SHIFTS_SO_FAR = """() => new Promise((resolve) => new PerformanceObserver((list) => {
-  const own = (source) => source.node?.closest?.('main.contain');
-  const ours = list.getEntries().filter((entry) => entry.sources.some(own));
-  resolve([list.getEntries().length, ours.reduce((sum, entry) => sum + entry.value, 0)]);
-}).observe({ type: 'layout-shift', buffered: true }))"""
-MEMORY = "memory 12.34 GiB before, 12.45 GiB at most, 12.34 GiB after"
 NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select, a[href]')]
   .filter((one) => one.checkVisibility({ visibilityProperty: true }))
   .filter((one) => !one.closest('[aria-hidden]'))
@@ -243,58 +228,6 @@ def test_budget_names_its_step_plan_and_the_run_uses_it(visit, url, engine):
     wait_for_stage(page, "state", "finished")
     assert engine.requests[-1].plan == "guidance-cache"
     assert "step plan guidance-cache" in page.locator(".ls-facts").inner_text()
-
-
-def test_nothing_moves_on_the_page_while_a_run_goes_on(visit, url):
-    page = visit(url)
-    page.wait_for_selector(".ls-stage[data-painted]")
-    page.evaluate(WATCH_SHIFTS)
-    for width in (1920, 1280, 768, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        page.wait_for_timeout(600)
-        page.evaluate("window.shifts.length = 0")
-        start_run(page, prompt="a zeppelin flies", seed=str(width))
-        page.wait_for_selector(f".ls-stage[data-state=finished]:has-text('Seed {width}')")
-        page.wait_for_function("document.querySelector('.ls-links a')")
-        page.wait_for_timeout(400)
-        assert page.evaluate("window.shifts") == [], width
-    page.evaluate("document.querySelector('#work').style.marginTop = '60px'")
-    page.wait_for_timeout(600)
-    assert page.evaluate("window.shifts.length") > 0  # a shift would have been seen
-
-
-@pytest.mark.parametrize("width", [1920, 1280, 768, 390])
-def test_page_is_seen_when_its_pieces_stand(visit, url, width):
-    page = visit(url, viewport={"width": width, "height": 844})
-    page.wait_for_selector("body.ls-settled .ls-stage[data-painted]")
-    page.wait_for_timeout(500)
-    seen, ours = page.evaluate(SHIFTS_SO_FAR)
-    assert seen > 0  # Gradio's own word "Loading" moves: the browser does report
-    assert ours < 0.05
-
-
-def test_page_is_seen_in_any_case(visit, url):
-    page = visit(url)
-    page.wait_for_selector("body.ls-settled")
-    page.evaluate("document.body.className = ''")
-    page.wait_for_selector("#prompt", state="hidden")
-    page.wait_for_selector("#prompt", state="visible", timeout=8000)
-
-
-def test_a_longer_word_of_the_line_moves_neither_of_its_two(visit, url):
-    page = visit(url)
-    page.wait_for_selector(".ls-stage[data-painted]")
-    page.evaluate(WATCH_SHIFTS)
-    write = "([name, words]) => { document.querySelector(name).textContent = words; }"
-    for width in (1920, 1280, 768, 390):
-        page.set_viewport_size({"width": width, "height": 844})
-        page.wait_for_timeout(600)
-        page.evaluate("window.shifts.length = 0")
-        for status, detail in (("Step 9 of 12", "3 s left"), ("Step 10 of 12", MEMORY)):
-            page.evaluate(write, [".ls-status", status])
-            page.evaluate(write, [".ls-detail", detail])
-            page.wait_for_timeout(300)
-        assert page.evaluate("window.shifts") == [], width
 
 
 def test_run_names_the_unknown_word_its_parts_and_its_memory(visit, url):
