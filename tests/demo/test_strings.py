@@ -12,6 +12,7 @@ from demo.strings import FOLDER, languages, load_texts
 BUILT = (
     *("settings.mode.", "settings.own.", "settings.tempo.", "stage.", "keys.", "part.", "loading."),
     *("recipe.", "history.", "compare.", "sheet.", "inside.", "api.", "picture."),
+    "model.words.",
 )
 SOURCES = [path.read_text() for path in Path(demo.__file__).parent.rglob("*.py")]
 
