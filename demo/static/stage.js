@@ -239,13 +239,17 @@ steps.addEventListener("input", () => {
 
 // Video time.
 
+function start() {
+  video.play().catch(() => {});   // interrupted by a pause, or refused by the browser
+}
+
 function setPlaying(on) {
   playing = on;
   playFrom = frame;
   playStart = performance.now();
   play.setAttribute("aria-label", say(on ? "pause" : "play"));
   play.dataset.playing = String(on);
-  if (!video.hidden) on ? video.play() : video.pause();
+  if (!video.hidden) on ? start() : video.pause();
 }
 
 play.addEventListener("click", () => setPlaying(!playing));
@@ -267,7 +271,7 @@ function showVideo(address) {
     if (!stage.classList.contains("ls-final")) return;
     video.hidden = false;
     video.currentTime = (frame + 0.5) / (now.fps || 8);
-    if (playing) video.play();
+    if (playing) start();
   };
   if (video.getAttribute("src") === address) ready();
   else {

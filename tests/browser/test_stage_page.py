@@ -201,10 +201,12 @@ def test_stills_can_have_prompts_of_their_own_that_come_back_from_the_history(vi
     assert own.is_hidden()  # a video has no stills
     page.get_by_label("Joint", exact=True).check()
     own.fill("a red cat\n\nthe sea")
+    earlier = page.locator(".lh-load").count()
     start_run(page, steps=2)
     wait_for_stage(page, "state", "finished")
     assert engine.requests[-1].image_prompts == ("a red cat", "", "the sea", "")
     own.fill("")
+    page.locator(".lh-load").nth(earlier).wait_for()  # the newest film is the first of them
     page.locator(".lh-load").first.click()
     page.wait_for_function(
         "own => document.querySelector('#image-prompts textarea').value.trim() === own",
