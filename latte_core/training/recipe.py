@@ -14,6 +14,7 @@ from latte_core.model import ModelConfig
 from latte_core.training.loop import LoopConfig
 from latte_core.training.sampling import Timesteps
 from latte_core.training.settings import build, read_settings
+from latte_core.training.turbo import States
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class TurboRecipe:
     """Distillation of the finished model into `steps` steps without guidance.
 
     The student's steps are worth `substeps` of the teacher's each, which is guided by
-    `guidance_scale`. Clips and stills are those of a batch.
+    `guidance_scale`. Clips and stills are those of a batch; `states` says whether the student is
+    taught on them, noised, or on its own path from noise under their captions.
     """
 
     clips: int
@@ -79,6 +81,7 @@ class TurboRecipe:
     steps: int = 8
     substeps: int = 2
     guidance_scale: float = 2.5
+    states: States = "noised"
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,7 @@ def turbo_task(
         DiffusionLoss(o.prediction, r.transformer.learned_variance),
         o.attention,
         r.prompts,
+        t.states,
     )
 
 

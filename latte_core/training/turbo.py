@@ -1,10 +1,14 @@
 """Task 4: a student that goes in one unguided step where its teacher goes in several guided ones.
 
-The student's few timesteps are those on which the engine runs it. From a noised clip at one of them
-the teacher walks by DDIM, guided, in `substeps` to the next; the student learns the picture from
-which one step of its own lands at the same place. That picture has a closed form, as in progressive
-distillation (arXiv 2202.00512), and guidance becomes part of the student (arXiv 2210.03142). Only
-the transformer learns; the text encoder is the teacher's.
+The student's few timesteps are those on which the engine runs it. From where it stands at one of
+them the teacher walks by DDIM, guided, in `substeps` to the next; the student learns the picture
+from which one step of its own lands at the same place. That picture has a closed form, as in
+progressive distillation (arXiv 2202.00512), and guidance becomes part of the student (arXiv
+2210.03142). Only the transformer learns; the text encoder is the teacher's.
+
+Where it stands: on a noised clip at a random one of its timesteps, or on its own path from pure
+noise, at every one of them. On that path it meets its own mistakes, and the teacher shows the way
+back from them, as in imitation learning (DAgger, arXiv 1011.0686); noised clips have none.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from latte_core.training.loop import Losses
 from latte_core.training.sampling import attention_kernels, lay_out
 from latte_core.training.text_to_video import Batch, ClipBatches
 
+States = Literal["noised", "own"]
 CLEAN = -1  # in the place of a timestep: no noise is left
 Predict = Callable[[Tensor, Tensor], Tensor]
 
@@ -84,6 +89,7 @@ class TurboTask:
     """Distil `teacher` into `model`, which starts as its copy. `model.text_encoder` is frozen.
 
     `steps` are the student's, each worth `substeps` of the teacher's under `guidance_scale`.
+    `states` is where it is taught: at one timestep of a noised clip, or all along its own path.
     """
 
     model: nn.Module
@@ -97,6 +103,7 @@ class TurboTask:
     objective: DiffusionLoss = field(default_factory=DiffusionLoss)
     attention: Literal["auto", "math"] = "auto"
     prompts: tuple[str, ...] = ()
+    states: States = "noised"
 
     def __post_init__(self) -> None:
         """Check the steps, and keep the teacher as it is."""
@@ -111,17 +118,31 @@ class TurboTask:
         x0 = batch["latents"]
         self.teacher.to(x0.device)
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        place = torch.randint(self.steps, (len(x0),), generator=generator).to(x0.device)
-        grid = torch.tensor(self.grid, device=x0.device)
+        if self.states == "noised":
+            place = torch.randint(self.steps, (len(x0),), generator=generator).to(x0.device)
+            now = torch.tensor(self.grid, device=x0.device)[place]
+            loss, _ = self._compare(model, batch, self.objective.add_noise(x0, noise, now), place)
+        else:
+            loss, x = torch.zeros((), device=x0.device), noise
+            for step in range(self.steps):
+                place = torch.full((len(x),), step, device=x.device)
+                error, x = self._compare(model, batch, x, place)
+                loss = loss + error / self.steps
+        return loss, {"mse": float(loss.detach())}
+
+    def _compare(
+        self, model: nn.Module, batch: Batch, x: Tensor, place: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The student's error at x, which stands at grid points (B,), and where its step leads."""
+        grid = torch.tensor(self.grid, device=x.device)
         now, then = grid[place], grid[place + 1]
-        x = self.objective.add_noise(x0, noise, now)
         wanted = self.chain.picture_that_leads(x, self._walk(x, place, batch), now, then)
         prediction = self._predict(model, batch, rows=1)(x, now).float()
         picture = self.objective.predict_x0(prediction, x, now)
         _, spread = self.chain.levels(now, x)
         # Divided by the noise it is the error of v, in which no timestep outweighs the others.
         loss = ((picture - wanted) / spread).square().mean()
-        return loss, {"mse": float(loss.detach())}
+        return loss, self.chain.step(x, picture.detach(), now, then)
 
     @torch.no_grad()
     def _walk(self, x: Tensor, place: Tensor, batch: Batch) -> Tensor:

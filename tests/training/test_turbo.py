@@ -91,14 +91,43 @@ def loss_of(task, **changes):
     return float(loss.detach())
 
 
-def test_a_copy_is_right_only_without_guidance_and_with_one_substep(task):
-    assert loss_of(task, guidance_scale=1.0, substeps=1) < 1e-6
-    assert loss_of(task, guidance_scale=4.0, substeps=1) > 1e-4
-    assert loss_of(task, guidance_scale=1.0, substeps=3) > 1e-6
+@pytest.mark.parametrize("states", ["noised", "own"])
+def test_a_copy_is_right_only_without_guidance_and_with_one_substep(task, states):
+    assert loss_of(task, states=states, guidance_scale=1.0, substeps=1) < 1e-6
+    assert loss_of(task, states=states, guidance_scale=4.0, substeps=1) > 1e-4
+    assert loss_of(task, states=states, guidance_scale=1.0, substeps=3) > 1e-6
 
 
-def test_the_student_alone_learns_and_comes_nearer(task):
+def test_on_its_own_path_the_student_stands_where_its_steps_led_it(task):
+    stood = []
+
+    def watched(x, timesteps, batch, images):
+        stood.append((x.detach(), timesteps))
+        return task.model(x, timesteps, batch, images)
+
     task = copy.copy(task)
+    task.states = "own"
+    task.loss(watched, task.batches[0], torch.Generator().manual_seed(5))
+    assert [int(t[0]) for _, t in stood] == task.grid[:-1]
+    batch = task.batches[0]
+    x = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(5))
+    for (seen, now), then in zip(stood, task.grid[1:], strict=True):
+        torch.testing.assert_close(seen, x)
+        v = task.model(x, now, batch, task.batches.images)[:, :4].detach()
+        picture = task.objective.predict_x0(v, x, now)
+        x = task.chain.step(x, picture, now, torch.full_like(now, then))
+    changed = {**batch, "latents": batch["latents"] + 1}
+    same = [
+        float(task.loss(task.model, b, torch.Generator().manual_seed(5))[0].detach())
+        for b in (batch, changed)
+    ]
+    assert same[0] == same[1]  # the clips themselves play no part
+
+
+@pytest.mark.parametrize("states", ["noised", "own"])
+def test_the_student_alone_learns_and_comes_nearer(task, states):
+    task = copy.copy(task)
+    task.states = states
     task.model = copy.deepcopy(task.model)
     before = copy.deepcopy(task.model.text_encoder.state_dict())
     teacher = copy.deepcopy(task.teacher.state_dict())
