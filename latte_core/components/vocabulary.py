@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 SIMILAR = 0.75  # of difflib's ratio: "rokcet" and "rockets" are "rocket", "pocket" is too
+SHORT = (
+    4  # letters; a word so short is soon like another ("from" and "frog"): a letter more or less
+)
+SIMILAR_SHORT = 0.85
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Known words, and for other words of the same world (`aliases`) the nearest known one."""
+    """Known words, and for other words (`aliases`) the nearest known one, "" if none is near."""
 
     words: Sequence[str]
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -23,11 +27,12 @@ class Vocabulary:
     def nearest(self, word: str) -> str | None:
         """The known word nearest to an unknown one: by meaning, else by spelling, else None."""
         if word in self.aliases:
-            return self.aliases[word]
-        if similar := get_close_matches(word, self.words, 1, SIMILAR):
+            return self.aliases[word] or None
+        alike = SIMILAR if len(word) > SHORT else SIMILAR_SHORT
+        if similar := get_close_matches(word, self.words, 1, alike):
             return similar[0]
-        if similar := get_close_matches(word, list(self.aliases), 1, SIMILAR):
-            return self.aliases[similar[0]]
+        if similar := get_close_matches(word, list(self.aliases), 1, alike):
+            return self.aliases[similar[0]] or None
         return None
 
     def suggestions(self, unknown: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from latte_core import checkpoints
 from latte_core.components.preview import fit_preview
 from latte_core.components.vae import encode_frames, load_vae, save_vae
 from latte_core.data.captions import LANGUAGES
-from latte_core.data.names import nearest_subjects
+from latte_core.data.hints import nearest_words
 from latte_core.data.pixels import to_pixels
 from latte_core.data.world import render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
@@ -109,7 +109,7 @@ def card_of(recipe: Recipe, run: Path) -> dict[str, Any]:
         **_told(recipe, world.languages[0]),
         "translations": {language: _told(recipe, language) for language in world.languages[1:]},
         "world": asdict(world),
-        "aliases": nearest_subjects(world),
+        "aliases": nearest_words(world),
         "autoencoder": read_summary(run / "autoencoder"),
         **(turbo if (run / TURBO / WEIGHTS).is_file() else {}),
     }

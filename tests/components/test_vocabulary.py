@@ -5,7 +5,7 @@ import pytest
 from latte_core.components.vocabulary import Vocabulary
 
 WORDS = ["cat", "falls", "meadow", "ракета", "rocket", "кот"]
-ALIASES = {"lion": "cat", "spaceship": "rocket", "собака": "кот"}
+ALIASES = {"lion": "cat", "spaceship": "rocket", "собака": "кот", "slowly": ""}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,11 @@ ALIASES = {"lion": "cat", "spaceship": "rocket", "собака": "кот"}
         ("rockets", "rocket"),
         ("ракету", "ракета"),  # another case of the noun
         ("собаку", "кот"),  # another case of a word that leads on
+        ("кота", "кот"),
+        ("car", None),  # too short to be a slip of the keyboard
+        ("fall", "falls"),
+        ("slowly", None),  # nothing is near
+        ("slowlly", None),
         ("quartz", None),
         ("", None),
     ],
