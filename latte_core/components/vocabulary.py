@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 SIMILAR = 0.75  # of difflib's ratio: "rokcet" and "rockets" are "rocket", "pocket" is too
-SHORT = (
-    4  # letters; a word so short is soon like another ("from" and "frog"): a letter more or less
-)
-SIMILAR_SHORT = 0.85
+SHORT = 4  # letters; so short a word is soon like another: "from" is not "frog"
+SIMILAR_SHORT = 0.85  # one letter more or less, none changed: "fall" is "falls"
 
 
 @dataclass(frozen=True)

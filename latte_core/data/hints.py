@@ -132,7 +132,8 @@ def nearest_words(world: World) -> dict[str, str]:
     found = nearest_subjects(world)
     for language in world.languages:
         for near, words in THINGS.get(language, {}).items():
-            found |= dict.fromkeys(words.split(), near) if near in known else {}
+            if near in known:
+                found |= dict.fromkeys(words.split(), near)
         for near, words in NEAR.get(language, {}).items():
             found |= dict.fromkeys(words.split(), near if near in known else "")
         found |= dict.fromkeys(NOTHING.get(language, "").split(), "")

@@ -9,6 +9,7 @@ import torch
 
 from latte_core import Engine, GenerationRequest, checkpoints
 from latte_core.components.vae import decode_frames, encode_frames, load_vae
+from latte_core.data.hints import nearest_words
 from latte_core.data.pixels import to_pixels
 from latte_core.data.world import World, render_clip
 from latte_core.evaluation.probe import load_probe
@@ -30,6 +31,10 @@ def engine():
 def world():
     names = checkpoints.read_manifest(FOLDER).card["world"]
     return World(**{kind: tuple(words) for kind, words in names.items()})
+
+
+def test_hints_are_those_of_the_tables(world):
+    assert checkpoints.read_manifest(FOLDER).card["aliases"] == nearest_words(world)
 
 
 def test_folder_matches_its_manifest_and_stays_small():
