@@ -86,7 +86,7 @@ def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
     parts.append(rng.choice(russian.VERBS[spec.motion]))
     if spec.scene == "plain":
         plain = rng.choice(["", "однотонном "])
-        parts.append(f"на {plain}{russian.GROUNDS[spec.colour]} фоне")
+        parts.append(f"на {plain}{rng.choice(russian.GROUNDS[spec.colour])} фоне")
     else:
         parts.append(rng.choice(russian.PLACES[spec.scene]))
     if rng.random() < 0.5:
@@ -96,7 +96,7 @@ def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
 
 
 def _russian_kinds(world: World) -> dict[str, list[str]]:
-    grounds = [f"на {russian.GROUNDS[colour]} фоне" for colour in world.colours]
+    grounds = [f"на {ground} фоне" for c in world.colours for ground in russian.GROUNDS[c]]
     return {
         "subjects": [noun for s in world.subjects for noun, _ in russian.NOUNS[s]],
         "motions": [phrase for motion in world.motions for phrase in russian.VERBS[motion]],
@@ -107,7 +107,8 @@ def _russian_kinds(world: World) -> dict[str, list[str]]:
 
 def _russian_others(world: World) -> list[str]:
     sizes = [form for size in russian.SIZES.values() for form in size.values()]
-    return [*sizes, *(russian.GROUNDS[c] for c in world.colours), "видео где на однотонном фоне"]
+    colours = [ground for c in world.colours for ground in russian.GROUNDS[c]]
+    return [*sizes, *colours, "видео где на однотонном фоне"]
 
 
 LANGUAGES: dict[str, Language] = {

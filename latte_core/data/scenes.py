@@ -230,12 +230,18 @@ class Scene:
 
 
 SCENES: dict[str, Scene] = {
-    "sky": Scene(_sky, None, ("in the blue sky", "among the clouds")),
+    "sky": Scene(
+        _sky, None, ("in the blue sky", "in the sky", "among the clouds", "over the clouds")
+    ),
     "sunset": Scene(_sunset, 0.88, ("at sunset", "in front of a sunset")),
     "night": Scene(_night, 0.88, ("at night", "under the stars")),
-    "meadow": Scene(_meadow, 0.88, ("on green grass", "in a meadow", "on a green field")),
+    "meadow": Scene(
+        _meadow,
+        0.88,
+        ("on green grass", "over grass", "over the grass", "in a meadow", "on a green field"),
+    ),
     "sea": Scene(_sea, None, ("over the sea", "by the ocean")),
-    "desert": Scene(_desert, 0.88, ("in the desert", "on sand dunes")),
+    "desert": Scene(_desert, 0.88, ("in the desert", "over the desert", "on sand dunes")),
     "snow": Scene(_snow, 0.88, ("in the snow", "on a snowy hill")),
     "city": Scene(_city, 0.9, ("in a city at night", "in front of a skyline")),
     "space": Scene(_space, None, ("in space", "in outer space")),

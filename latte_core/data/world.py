@@ -30,11 +30,11 @@ from latte_core.data.sprites import SUBJECTS, sprite_pyramid
 from latte_core.errors import DataError
 
 MOTIONS: dict[str, tuple[str, ...]] = {
-    "left": ("moves left", "moves to the left", "goes left", "travels left"),
-    "right": ("moves right", "moves to the right", "goes right", "travels right"),
+    "left": ("moves left", "moves to the left", "goes left", "travels left", "flies left"),
+    "right": ("moves right", "moves to the right", "goes right", "travels right", "flies right"),
     "up": ("rises up", "moves up", "goes up", "flies up"),
-    "down": ("falls down", "moves down", "goes down", "drops down"),
-    "bounce": ("bounces", "jumps up and down", "hops"),
+    "down": ("falls down", "moves down", "goes down", "drops down", "flies down"),
+    "bounce": ("bounces", "jumps up and down", "jumps", "hops"),
     "spin": ("spins", "rotates", "turns around and around"),
     "grow": ("grows bigger", "gets bigger", "comes closer"),
     "shrink": ("shrinks", "gets smaller", "goes far away"),

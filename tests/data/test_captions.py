@@ -61,7 +61,8 @@ def test_russian_captions_tell_subject_motion_and_place():
     for _ in range(500):
         spec = world.draw(rng)
         caption = write_caption(spec, words, ("ru",))
-        places = russian.PLACES.get(spec.scene, (f"{russian.GROUNDS[spec.colour]} фоне",))
+        grounds = [f"{ground} фоне" for ground in russian.GROUNDS[spec.colour]]
+        places = russian.PLACES.get(spec.scene, grounds)
         nouns = [noun for noun, _ in russian.NOUNS[spec.subject]]
         for phrases in (nouns, russian.VERBS[spec.motion], places):
             assert any(re.search(rf"\b{p}\b", caption) for p in phrases), caption
