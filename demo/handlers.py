@@ -184,6 +184,11 @@ class Handlers:
         seed = getattr(event, "seed", None)
         return str(seed) if type(seed) is int and 0 <= seed <= MAX_SEED else gr.skip()
 
+    def take_words(self, event: gr.EventData) -> Any:
+        """Put the prompt in words that the model knows, as the stage has it, into its field."""
+        prompt = getattr(event, "prompt", None)
+        return prompt if isinstance(prompt, str) and prompt else gr.skip()
+
     def model(self) -> EngineInfo | None:
         """What is loaded; None while nothing is."""
         return self.executor.readiness().info

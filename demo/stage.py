@@ -28,8 +28,8 @@ MAX_STRIP_WIDTH = 16_383  # WebP's limit
 QUALITIES = (80, 60, 40, 20)
 
 STAGE_TEXTS = (
-    "label", "idle", "clip", "still", "progress", "seed", "reuse", "noise", "film", "steps",
-    "frames", "play", "pause", "start", "step", "done", "frame",
+    "label", "idle", "clip", "still", "progress", "seed", "reuse", "reword", "noise", "film",
+    "steps", "frames", "play", "pause", "start", "step", "done", "frame",
 )  # fmt: skip
 
 State = Literal[
@@ -84,13 +84,15 @@ class StageState:
     """Everything that the stage shows at one moment. `progress` None means unknown.
 
     `strip` shows the picture after `step` of `total` steps; step 0 is the noise. `remedies` are
-    what one click can do about a failure.
+    what one click can do about a failure. `reworded` is the prompt in words that the model knows,
+    where `note` says that it knows some of them not.
     """
 
     state: State = "idle"
     text: str = ""
     detail: str = ""
     note: str = ""
+    reworded: str = ""
     mode: str = "video"
     progress: float | None = None
     strip: Strip | None = None

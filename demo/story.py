@@ -71,6 +71,7 @@ class Story:
         self._texts = texts
         self._parts = Parts(texts)
         self._memory_gib: Mapping[str, float] = {}
+        self._prompt = request.prompt
         self._state = StageState(mode=request.mode, seed=request.seed)
         self.stepped: list[str] = []  # memory plans that the run has come down to
         self._tellers: dict[type, Callable[[Any], StageState]] = {
@@ -154,7 +155,8 @@ class Story:
         notes = [self._unknown(event)]
         if self.stepped:
             notes.append(self._texts("memory.stepped", plan=self.stepped[-1]))
-        self._state = replace(self._state, note=" ".join(filter(None, notes)))
+        note, reworded = " ".join(filter(None, notes)), event.reworded(self._prompt)
+        self._state = replace(self._state, note=note, reworded=reworded)
         self._parts.reach("denoise", event.seconds)
         return self._show(
             state="running",

@@ -87,6 +87,8 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> list[Any]:
     ran = [ask.generate.click(**run), run_again(studio, widgets, run)]
     for chip in ask.chips:  # one click on an example starts a run
         ran.append(chip.click(None, chip, ask.prompt, js="(text) => text", **QUIET).then(**run))
+    words = widgets.stage.reword(handlers.take_words, None, ask.prompt, **QUIET)
+    ran.append(words.then(**run))
     ask.stop.click(handlers.stop, **QUIET)
     page.unload(handlers.stop)
     controls.dice.click(None, None, controls.seed, js=DICE_JS, **QUIET)

@@ -325,38 +325,38 @@ function setText(name, text) {
   find(name).textContent = text || "";
 }
 
+const make = (tag, fields) => Object.assign(document.createElement(tag), fields);
+const makeButton = (textContent, onclick, fields) =>
+  make("button", { type: "button", textContent, onclick, ...fields });
+
+function showNote(value, before) {
+  if (value.note === before.note && value.reworded === before.reworded) return;  // keeps the focus
+  setText("note", value.note);
+  if (!value.reworded) return;
+  const take = () => trigger("reword", { prompt: value.reworded });
+  const look = { className: "ls-reword", title: value.reworded };
+  find("note").append(" ", makeButton(say("reword"), take, look));
+}
+
 function showResult(value) {
   const known = value.seed !== null && value.seed !== undefined;
   find("reuse").hidden = !known;
   setText("seed", known ? say("seed", { seed: value.seed }) : "");
   setText("facts", value.facts);
-  find("links").replaceChildren(...(value.links || []).map((link) => {
-    const anchor = document.createElement("a");
-    anchor.href = link.url;
-    anchor.download = link.name;
-    anchor.textContent = link.label;
-    return anchor;
-  }));
+  find("links").replaceChildren(...(value.links || []).map((link) =>
+    make("a", { href: link.url, download: link.name, textContent: link.label })));
 }
 
 function showRemedies(value) {
-  find("remedies").replaceChildren(...(value.remedies || []).map((remedy) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = remedy.label;
-    button.addEventListener("click", () => trigger("remedy", { ...remedy, seed: value.seed }));
-    return button;
-  }));
+  find("remedies").replaceChildren(...(value.remedies || []).map((remedy) =>
+    makeButton(remedy.label, () => trigger("remedy", { ...remedy, seed: value.seed }))));
 }
 
 function showParts(parts) {
   find("parts").replaceChildren(...(parts || []).map((part) => {
-    const item = document.createElement("li");
-    const time = document.createElement("span");
+    const item = make("li", { textContent: part.label });
     item.dataset.state = part.state;
-    item.textContent = part.label;
-    time.textContent = part.time;
-    item.append(time);
+    item.append(make("span", { textContent: part.time }));
     return item;
   }));
 }
@@ -377,7 +377,8 @@ function render() {
     console.error("The stage got a value that it cannot read.", error);
     return;
   }
-  const changed = value.state !== now.state;
+  const before = now;
+  const changed = value.state !== before.state;
   const busy = BUSY.has(value.state);
   now = value;
   stage.dataset.state = value.state;
@@ -385,7 +386,7 @@ function render() {
   document.body.classList.toggle("ls-busy", busy);
   setText("status", value.text);
   setText("detail", value.detail);
-  setText("note", value.note);
+  showNote(value, before);
   if (changed) setText("live", [value.text, value.note].filter(Boolean).join(" "));
   showProgress(value);
   showParts(value.parts);

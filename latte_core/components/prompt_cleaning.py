@@ -89,12 +89,17 @@ def simplify_prompt(text: str, unknown_words: Callable[[str], list[str]]) -> str
     Such a mark becomes space, so that "up." is "up", and the Russian letter yo becomes ye, as in
     the vocabulary. `unknown_words` says which words of a text the vocabulary does not hold.
     """
-    yo, ye = "\N{CYRILLIC SMALL LETTER IO}", "\N{CYRILLIC SMALL LETTER IE}"
-    text = text.lower().replace(yo, ye)
+    text = fold_letters(text)
     for mark in {sign for sign in text if unicodedata.category(sign).startswith("P")}:
         if unknown_words(mark):
             text = text.replace(mark, " ")
     return " ".join(text.split())
+
+
+def fold_letters(text: str) -> str:
+    """Lower case, the Russian letter yo as ye: the letters of a closed vocabulary."""
+    yo, ye = "\N{CYRILLIC SMALL LETTER IO}", "\N{CYRILLIC SMALL LETTER IE}"
+    return text.lower().replace(yo, ye)
 
 
 def _clean_once(text: str) -> str:

@@ -6,13 +6,17 @@ nearest, rather than pass over them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from latte_core.components.prompt_cleaning import fold_letters
+
 SIMILAR = 0.75  # of difflib's ratio: "rokcet" and "rockets" are "rocket", "pocket" is too
 SHORT = 4  # letters; so short a word is soon like another: "from" is not "frog"
 SIMILAR_SHORT = 0.85  # one letter more or less, none changed: "fall" is "falls"
+WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,8 @@ class Vocabulary:
         """The nearest known word for each unknown one that has such."""
         found = {word: self.nearest(word) for word in unknown}
         return {word: near for word, near in found.items() if near is not None}
+
+
+def put_nearest(prompt: str, nearest: Mapping[str, str]) -> str:
+    """The prompt as it was typed, but for the words that `nearest` leads to a known one."""
+    return WORD.sub(lambda word: nearest.get(fold_letters(word[0]), word[0]), prompt)

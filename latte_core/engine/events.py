@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from latte_core.components.vocabulary import put_nearest
 from latte_core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Encoded:
     unknown_words: tuple[str, ...]
     seconds: float
     suggestions: dict[str, str] = field(default_factory=dict)
+
+    def reworded(self, prompt: str) -> str:
+        """The prompt with the nearest known words in place of unknown ones; "" if none changes."""
+        reworded = put_nearest(prompt, self.suggestions)
+        return reworded if reworded != prompt else ""
 
 
 @dataclass(frozen=True, eq=False)

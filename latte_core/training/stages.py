@@ -41,7 +41,7 @@ from latte_core.training.autoencoder import (
 from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
 from latte_core.training.pyramid import start_as_pyramid
 from latte_core.training.recipe import Recipe, StageRecipe, TurboRecipe
-from latte_core.training.start import copy_vae, start_latte, start_vae
+from latte_core.training.start import copy_vae, start_latte, start_turbo, start_vae
 from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
 from latte_core.training.turbo import TurboTask
 
@@ -258,10 +258,12 @@ def train_turbo(run: Run) -> None:
 def turbo_task(
     run: Run, teacher: TextToVideo, text_encoder: TextEncoder, source: LatentClips
 ) -> TurboTask:
-    """Put the distillation together: the student is a copy of the teacher."""
+    """Put the distillation together: the student is a copy of the teacher, fast if it can be."""
     r, t, o = run.recipe, run.recipe.turbo, run.recipe.objective
     student = copy.deepcopy(teacher)
     student.text_encoder.requires_grad_(False)
+    if run.start_from is not None:
+        start_turbo(student.latte, run.start_from)
     return TurboTask(
         student,
         teacher,

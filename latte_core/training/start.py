@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latte_core.checkpoints import check_layout, load_transformer
+from latte_core.checkpoints import TURBO_FOLDER, check_layout, load_transformer
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import load_vae
 from latte_core.errors import ConfigError
@@ -45,6 +45,31 @@ def start_latte(model: Latte, text_encoder: TextEncoder, folder: Path) -> list[s
     _copy(text_encoder.model, state, folder / "text_encoder")
     log.info("started from %s; %d new words", folder.name, len(new))
     return new
+
+
+def start_turbo(student: Latte, folder: Path) -> bool:
+    """Add to a copy of the teacher what distillation changed in a folder; says whether it could.
+
+    The difference between the folder's few-step transformer and its transformer serves a teacher
+    that was trained on from there too (acceleration as a vector, LCM-LoRA, arXiv 2311.05556), and
+    a student of the folder's own transformer begins as the folder's. A folder that has no few-step
+    transformer leaves the student as it is. Raises ConfigError for other widths.
+    """
+    if not (folder / TURBO_FOLDER).is_dir():
+        return False
+    fast = load_transformer(folder / TURBO_FOLDER, torch.float32).state_dict()
+    slow = load_transformer(folder / "transformer", torch.float32).state_dict()
+    own = student.state_dict()
+    if any(name not in fast or fast[name].shape != own[name].shape for name in own):
+        raise ConfigError(
+            f"The turbo in {folder} has other sizes than the recipe's network: give the recipe "
+            "those of the folder to start from."
+        )
+    student.load_state_dict(
+        {name: own[name] + (fast[name] - slow[name]).to(own[name]) for name in own}
+    )
+    log.info("the student starts with what made %s fast", folder.name)
+    return True
 
 
 def _embeddings(

@@ -112,6 +112,22 @@ def test_one_click_on_an_example_shows_the_noise_within_a_second_and_makes_a_fil
     assert page.evaluate("window.noise - window.clicked") < 1000 * slowness()
 
 
+def test_one_click_makes_the_film_in_words_that_the_model_knows(visit, url, engine):
+    page = visit(url)
+    start_run(page, prompt="a red zeppelin", seed="11")
+    wait_for_stage(page, "state", "finished")
+    words = page.locator(".ls-note").get_by_role("button", name="Try it that way")
+    assert words.get_attribute("title") == "a red balloon"
+    words.click()
+    page.wait_for_function("document.querySelector('#prompt textarea').value === 'a red balloon'")
+    page.wait_for_selector(".ls-stage[data-state=finished]:has(.ls-note:empty)")
+    assert [request.prompt for request in engine.requests[-2:]] == [
+        "a red zeppelin",
+        "a red balloon",
+    ]
+    assert engine.requests[-1].seed == 11
+
+
 def test_noise_moves_while_the_prompt_is_still_being_read(visit, url, held):
     held.hold_at = 0
     page = visit(url)

@@ -246,6 +246,14 @@ def test_client_endpoint_raises_sentences_without_markup(handlers):
     assert "scheduler is '&lt;b&gt;', but must be one of" in str(caught.value.message)
 
 
+def test_take_words_takes_only_words(handlers):
+    def take(prompt):
+        return handlers.take_words(gr.EventData(None, {"prompt": prompt}))
+
+    assert take("a cat") == "a cat"
+    assert all(take(other) == gr.skip() for other in ("", None, 7, ["a cat"]))
+
+
 def test_keep_seed_takes_only_a_seed(handlers):
     def kept(seed):
         return handlers.keep_seed(gr.EventData(None, {"seed": seed}))

@@ -65,6 +65,17 @@ def test_story_says_what_a_waiting_job_waits_for(story):
     assert loading.text == "Loading the model: reading the weights (40 %)"
 
 
+def test_story_offers_the_prompt_in_known_words(story):
+    nearest = {"zeppelin": "balloon"}
+    told = Story(load_texts(), GenerationRequest(prompt="A Zeppelin flies slowly.", seed=7))
+    state = told.tell(Encoded(3, ("zeppelin", "slowly"), 0.1, nearest))
+    assert state.reworded == "A balloon flies slowly."
+    assert told.tell(step(3)).reworded == state.reworded
+    # Words of another prompt of the request, or none that is near: nothing to offer.
+    assert story.tell(Encoded(3, ("zeppelin",), 0.1, nearest)).reworded == ""
+    assert story.tell(Encoded(3, ("slowly",), 0.1)).reworded == ""
+
+
 def test_story_ignores_events_that_it_does_not_know(story):
     assert story.tell(Loading("weights", "late", None)) is None
 

@@ -1,5 +1,6 @@
 """A run that starts from a shipped folder begins where that folder ended."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from latte_core.errors import ConfigError
 from latte_core.model import Latte
 from latte_core.training import stages
 from latte_core.training.recipe import parse_recipe
-from latte_core.training.start import copy_vae, start_latte, start_vae
+from latte_core.training.start import copy_vae, start_latte, start_turbo, start_vae
 
 
 def parts(**world):
@@ -62,6 +63,34 @@ def test_start_refuses_other_widths(bundle):
     data["transformer"] |= {"hidden_size": 32, "depth": 2}
     with pytest.raises(ConfigError, match="depth of the folder"):
         start_latte(Latte(parse_recipe(data).transformer), stages.make_text_encoder(recipe), bundle)
+
+
+def test_turbo_starts_with_what_distillation_changed(bundle):
+    fast = load_transformer(bundle / "transformer_turbo", torch.float32).state_dict()
+    slow = load_transformer(bundle / "transformer", torch.float32).state_dict()
+    assert any(not torch.equal(fast[name], slow[name]) for name in fast)
+    student, text = parts()
+    start_latte(student, text, bundle)
+    assert start_turbo(student, bundle)  # of the folder's own transformer: the folder's turbo
+    for name, tensor in student.state_dict().items():
+        assert torch.allclose(tensor, fast[name], atol=1e-6), name
+    later, _ = parts()  # another teacher: the same difference
+    teacher = {name: tensor.clone() for name, tensor in later.state_dict().items()}
+    assert start_turbo(later, bundle)
+    for name, tensor in later.state_dict().items():
+        assert torch.allclose(tensor - teacher[name], fast[name] - slow[name], atol=1e-6), name
+
+
+def test_turbo_of_a_folder_without_one_starts_as_its_teacher(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "slow", ignore=shutil.ignore_patterns("transformer_turbo"))
+    student, _ = parts()
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    assert not start_turbo(student, tmp_path / "slow")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+    data = tiny_recipe_data()
+    data["transformer"] |= {"hidden_size": 64}
+    with pytest.raises(ConfigError, match="other sizes"):
+        start_turbo(Latte(parse_recipe(data).transformer), bundle)
 
 
 def test_video_stage_starts_from_a_folder(bundle, tmp_path):
