@@ -113,10 +113,13 @@ def _inputs(network: Latte, parts: Parts, rows: int) -> dict[str, Any]:
         told["class_labels"] = torch.zeros(rows, dtype=torch.int64, device=weight.device)
     if config.caption_channels:
         embeds = weight.new_zeros(rows, TOKENS, config.caption_channels)
-        told["prompt_embeds"] = network.read(embeds)
-        for prompt in told["prompt_embeds"].video:
-            for part in (prompt.tokens, *prompt.kv) if prompt is not None else ():
+        told["prompt_embeds"] = network.read(embeds, absorb=parts.plan.absorbs)
+        for prompt in filter(None, told["prompt_embeds"].video):
+            for part in (prompt.tokens, *(prompt.kv or ())):
                 torch._dynamo.maybe_mark_dynamic(part, part.ndim - 2)
+            if prompt.absorbed is not None:
+                for part, axis in zip(prompt.absorbed, (1, 2, 1), strict=True):
+                    torch._dynamo.maybe_mark_dynamic(part, axis)
     return told
 
 

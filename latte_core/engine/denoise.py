@@ -287,6 +287,7 @@ class Denoiser:
                 _moved(conditions.mask, at),
                 images=sum(track.frames == 1 for track in tracks),
                 variance=any(reads_variance(track.scheduler) for track in tracks),
+                absorb=plan.absorbs,
             )
             self._readings[key] = _moved(reading, torch.device(plan.device) if at else None)
         return self._readings[key]

@@ -86,6 +86,11 @@ class Plan:
     compiled: bool = False
 
     @property
+    def absorbs(self) -> bool:
+        """Whether prompts take weights up into their keys and values; measured on a CPU only."""
+        return self.device == "cpu"
+
+    @property
     def numbers(self) -> str:
         """How the transformer computes: its dtype, or the word of a special way."""
         return self.precision if self.precision in SPECIAL else self.transformer_dtype

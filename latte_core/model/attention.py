@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,16 +12,31 @@ from latte_core.model.layouts import Axis
 from latte_core.model.positions import rotate
 
 
+class Absorbed(NamedTuple):
+    """Keys and values of a prompt with the projections before and after them multiplied in.
+
+    keys (B, H*L, D), bias (B, 1, H*L) and values (B, H*L, D): tokens x (B, S, D) read the prompt as
+    softmax(x keys^T + bias, each head for itself) values, which is two products with H*L columns in
+    place of two with D and the attention between them.
+    """
+
+    keys: Tensor
+    bias: Tensor
+    values: Tensor
+
+
 class Prompt(NamedTuple):
     """Projected prompt tokens (B, P, L, D) and a mask (B, P, L), True where a token counts.
 
     P is 1 if one prompt serves all frames, else there is one for each frame. `kv` are the keys and
-    values (B*P, L, D) that one layer makes of the tokens, if it was asked before.
+    values (B*P, L, D) that one layer makes of the tokens, if it was asked before; `absorbed` stands
+    in their place where that is less work.
     """
 
     tokens: Tensor
     mask: Tensor | None
     kv: tuple[Tensor, Tensor] | None = None
+    absorbed: Absorbed | None = None
 
 
 def attention(
@@ -82,15 +98,41 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def read(self, prompt: Prompt) -> Prompt:
-        """The prompt with this layer's keys and values."""
+    def read(self, prompt: Prompt, absorb: bool = False) -> Prompt:
+        """The prompt with this layer's keys and values; with `absorb`, absorbed if that pays."""
         k, v = self.kv(prompt.tokens.flatten(0, 1)).chunk(2, dim=-1)
+        if absorb and self.num_heads * k.shape[1] <= k.shape[2] // 2:
+            mask = None if prompt.mask is None else prompt.mask.flatten(0, 1)
+            return prompt._replace(absorbed=self._absorb(k, v, mask))
         return prompt._replace(kv=(k, v))
+
+    def _absorb(self, k: Tensor, v: Tensor, mask: Tensor | None) -> Absorbed:
+        """Multiply the projections of queries and output into k and v (B, L, D)."""
+        heads = (self.num_heads, -1)
+        k, v = k.unflatten(2, heads), v.unflatten(2, heads)  # (B, L, H, d)
+        k = k * k.shape[-1] ** -0.5
+        bias = torch.einsum("blhd,hd->bhl", k, self.q.bias.unflatten(0, heads))
+        if mask is not None:
+            bias = bias.masked_fill(~mask[:, None], -torch.inf)
+        return Absorbed(
+            torch.einsum("blhd,hdw->bhlw", k, self.q.weight.unflatten(0, heads)).flatten(1, 2),
+            bias.flatten(1)[:, None],
+            torch.einsum("blhd,whd->bhlw", v, self.proj.weight.unflatten(1, heads)).flatten(1, 2),
+        )
 
     def forward(self, x: Tensor, prompt: Prompt) -> Tensor:
         """Tokens (B, F, N, D) read P prompts each, where P is 1 or F -> (B, F, N, D)."""
         batch, prompts = prompt.tokens.shape[:2]
+        if prompt.absorbed is not None:
+            rows = x.reshape(batch * prompts, -1, x.shape[-1])
+            return self._read_absorbed(rows, prompt.absorbed).reshape(x.shape)
         rows = self.q(x).reshape(batch * prompts, -1, x.shape[-1])  # (B, F*N, D) or (B*F, N, D)
         k, v = prompt.kv or self.read(prompt).kv  # type: ignore[misc]
         mask = None if prompt.mask is None else prompt.mask.flatten(0, 1)
         return self.proj(attention(rows, k, v, self.num_heads, mask)).reshape(x.shape)
+
+    def _read_absorbed(self, rows: Tensor, absorbed: Absorbed) -> Tensor:
+        """Rows (B, S, D) read what `_absorb` made -> (B, S, D)."""
+        scores = torch.baddbmm(absorbed.bias, rows, absorbed.keys.transpose(1, 2))
+        weights = scores.unflatten(2, (self.num_heads, -1)).softmax(dim=-1).flatten(2)
+        return torch.baddbmm(self.proj.bias, weights, absorbed.values)

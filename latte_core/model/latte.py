@@ -150,12 +150,14 @@ class Latte(nn.Module):
         prompt_attention_mask: Tensor | None = None,
         images: int = 0,
         variance: bool = True,
+        absorb: bool = False,
     ) -> Reading:
         """Compute what all steps of a run share: prompts, their keys and values in every block.
 
         Embeds and mask as in `forward`, which takes the result in place of both; `images` counts
         the frames that are still images, a video of one frame among them. Without `variance`,
-        forward leaves a learned one out and returns C channels.
+        forward leaves a learned one out and returns C channels. `absorb` multiplies weights into
+        the keys and values of short prompts, which is less work for the same numbers.
         """
         variance = variance or self.upsample is not None  # that layer mixes all channels
         if prompt_embeds is None:
@@ -164,9 +166,9 @@ class Latte(nn.Module):
         embeds = check_prompt(self.config, prompt_embeds, len(prompt_embeds), own)
         mask = check_mask(prompt_attention_mask, embeds)
         inputs = Inputs(prompt_embeds.new_zeros(len(prompt_embeds)), None, embeds, mask)
-        video = stills = self._keys_and_values(inputs.rows(slice(0, 1)))
+        video = stills = self._keys_and_values(inputs.rows(slice(0, 1)), absorb)
         if own and images:
-            stills = self._keys_and_values(inputs.rows(slice(-images, None)))
+            stills = self._keys_and_values(inputs.rows(slice(-images, None)), absorb)
         return Reading(video, stills, variance)
 
     def _denoise(self, latents: Tensor, inputs: Inputs, reading: Reading, stills: bool) -> Tensor:
@@ -209,12 +211,13 @@ class Latte(nn.Module):
         prompts = (self._prompt(inputs),) * len(self.blocks)
         return Reading(prompts, prompts, True)
 
-    def _keys_and_values(self, inputs: Inputs) -> tuple[Prompt | None, ...]:
+    def _keys_and_values(self, inputs: Inputs, absorb: bool) -> tuple[Prompt | None, ...]:
         """What every block makes of the prompts, None where it reads none."""
         prompt = self._prompt(inputs)
         layers = [block.cross for block in self.blocks if isinstance(block, Block)]
         return tuple(
-            None if layer is None or prompt is None else layer.read(prompt) for layer in layers
+            None if layer is None or prompt is None else layer.read(prompt, absorb)
+            for layer in layers
         )
 
     def _prompt(self, inputs: Inputs) -> Prompt | None:

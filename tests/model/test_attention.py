@@ -100,3 +100,23 @@ def test_keys_and_values_that_were_made_before_are_not_made_again() -> None:
         wanted, read = layer(x, prompt), layer.read(prompt)
         layer.kv.register_forward_pre_hook(lambda *_: pytest.fail("made again"))
         assert torch.equal(layer(x, read), wanted)
+
+
+@pytest.mark.parametrize("prompts", [1, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_absorbed_weights_give_the_same_numbers_for_less_work(prompts: int, masked: bool) -> None:
+    layer = CrossAttention(48, HEADS).eval()
+    x, tokens = noise(2, 4, 9, 48), noise(2, prompts, 5, 48, seed=1)
+    mask = noise(2, prompts, 5, seed=2) > 0 if masked else None
+    if mask is not None:
+        mask[:, :, 0] = True
+    prompt = Prompt(tokens, mask)
+    with torch.no_grad():
+        wanted, short, plain = layer(x, prompt), layer.read(prompt, absorb=True), layer.read(prompt)
+        for other in (layer.q, layer.kv, layer.proj):
+            other.register_forward_pre_hook(lambda *_: pytest.fail("a projection ran"))
+        assert relative(layer(x, short), wanted) < 1e-6
+    assert short.kv is None and plain.absorbed is None
+    long = prompt._replace(tokens=noise(2, prompts, 13, 48, seed=1))
+    with torch.no_grad():  # 4 heads of 13 tokens are more than half of 48
+        assert CrossAttention(48, HEADS).read(long, absorb=True).absorbed is None
