@@ -55,7 +55,7 @@ class DiffusionLoss:
         }
 
     def add_noise(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Latents (B, C, F, h, w) at timesteps (B,) in 0..999."""
+        """Latents (B, C, F, h, w) at timesteps (B,) or, each frame's own, (B, F) in 0..999."""
         return self._at("signal", timesteps, x0) * x0 + self._at("noise", timesteps, x0) * noise
 
     def __call__(
@@ -69,7 +69,7 @@ class DiffusionLoss:
     ) -> LossTerms:
         """Compare the network's output for `add_noise(x0, noise, timesteps)` with the truth.
 
-        model_output (B, C or 2C, F, h, w), x0 and noise (B, C, F, h, w), timesteps (B,).
+        model_output (B, C or 2C, F, h, w), x0 and noise (B, C, F, h, w), timesteps as there.
         loss_mask (B, F) weighs frames: 0 leaves one out. Computed in float32.
         """
         channels = x0.shape[1] * (2 if self.learned_variance else 1)
@@ -115,13 +115,18 @@ class DiffusionLoss:
         true_mean = by_x0 * x0 + by_xt * latents
         kl = _normal_kl(true_mean, low, mean, log_var)
         decoder = -_log_likelihood(x0, mean, log_var / 2)
-        first = (timesteps == 0)[:, None, None, None, None]
+        first = _over_latents(timesteps == 0)
         return torch.where(first, decoder, kl) / math.log(2)
 
     def _at(self, name: str, timesteps: Tensor, like: Tensor) -> Tensor:
-        """One table's values at timesteps (B,), shaped to broadcast over `like`."""
+        """One table's values at timesteps (B,) or (B, F), shaped to broadcast over `like`."""
         table = self._tables[name].float().to(timesteps.device)
-        return table[timesteps][:, None, None, None, None].to(like.dtype)
+        return _over_latents(table[timesteps]).to(like.dtype)
+
+
+def _over_latents(values: Tensor) -> Tensor:
+    """Values (B,) or (B, F) as (B, 1, 1 or F, 1, 1)."""
+    return values.reshape(len(values), 1, -1, 1, 1)
 
 
 def _mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:

@@ -16,15 +16,15 @@ NORM_EPS = 1e-6  # of every layer norm; source: DiT, kept by Latte
 
 
 def timestep_features(timesteps: Tensor) -> Tensor:
-    """Cosines then sines of timesteps (B,) -> (B, 256), float32."""
+    """Cosines then sines of timesteps (...) -> (..., 256), float32."""
     half = TIMESTEP_FEATURES // 2
     steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
-    angles = timesteps[:, None].float() * torch.exp(-math.log(BASE) * steps / half)
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    angles = timesteps[..., None].float() * torch.exp(-math.log(BASE) * steps / half)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class TimestepEmbedding(nn.Module):
-    """Timesteps (B,) on the 1000-step training grid -> (B, D)."""
+    """Timesteps (...) on the 1000-step training grid -> (..., D)."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TimestepEmbedding(nn.Module):
         self.fc2 = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """Timesteps (B,) -> (B, D)."""
+        """Timesteps (...) -> (..., D)."""
         features = timestep_features(timesteps).to(self.fc1.weight.dtype)
         return self.fc2(F.silu(self.fc1(features)))
 

@@ -13,7 +13,7 @@ from latte_core.model.config import ModelConfig
 class Inputs(NamedTuple):
     """What a pass is told, checked.
 
-    timesteps (B,), labels (B, P), embeds (B, P, L, C_text), mask (B, P, L). P is 1 if all frames
+    timesteps (B, P), labels (B, P), embeds (B, P, L, C_text), mask (B, P, L). P is 1 if all frames
     share what they are told, else there is a row for the video and one for each image.
     frame_positions (F/pt,) are the video's positions in time, None for 0, 1, 2 ...
     """
@@ -28,9 +28,9 @@ class Inputs(NamedTuple):
         """Some of the P rows; one that all frames share is kept."""
         told = [
             x if x is None or x.shape[1] == 1 else x[:, part]
-            for x in (self.labels, self.embeds, self.mask)
+            for x in (self.timesteps, self.labels, self.embeds, self.mask)
         ]
-        return self._replace(labels=told[0], embeds=told[1], mask=told[2])
+        return Inputs(*told, self.frame_positions)
 
 
 def check_latents(config: ModelConfig, latents: Tensor, timesteps: Tensor, num_images: int) -> int:
@@ -46,12 +46,13 @@ def check_latents(config: ModelConfig, latents: Tensor, timesteps: Tensor, num_i
             f"Latents of {height} x {width} cannot be cut into patches of {config.patch_size}; "
             f"both sides have to be multiples of {config.patch_size}."
         )
-    if timesteps.shape != (batch,):
-        raise ShapeError(
-            f"Timesteps of shape {_shape(timesteps)} do not fit; {batch} samples need ({batch},)."
-        )
     if not 0 <= num_images <= total or total == 0:
         raise ShapeError(f"num_images is {num_images}, but the latents hold {total} frames.")
+    if timesteps.shape not in ((batch,), (batch, 1 + num_images)):
+        raise ShapeError(
+            f"Timesteps of shape {_shape(timesteps)} do not fit; {batch} samples need ({batch},), "
+            f"or ({batch}, {1 + num_images}) with each image's own behind the video's."
+        )
     return _check_frames(config, total - num_images, num_images)
 
 

@@ -112,7 +112,8 @@ class Latte(nn.Module):
         """Denoise one step.
 
         latents (B, C, F+I, h, w): a video of F frames, then I = num_images still images; F may be
-        0, and a video of one frame is an image. timesteps (B,), of the 1000-step training grid.
+        0, and a video of one frame is an image. timesteps (B,), of the 1000-step training grid, or
+        (B, 1+I) with each image's own behind the video's.
         prompt_embeds (B, L, C_text), or (B, 1+I, L, C_text) with each image's own prompt behind the
         video's; prompt_attention_mask (B, L) or (B, 1+I, L), 1 where a token counts. class_labels
         (B,) or (B, 1+I); `num_classes` itself stands for "no class".
@@ -125,11 +126,11 @@ class Latte(nn.Module):
         labels = check_labels(config, class_labels, batch, num_images)
         places = check_positions(config, frame_positions, frames)
         reading = prompt_embeds if isinstance(prompt_embeds, Reading) else None
-        inputs = Inputs(timesteps, labels, None, None)
+        inputs = Inputs(timesteps.reshape(batch, -1), labels, None, None)
         if not isinstance(prompt_embeds, Reading):
             embeds = check_prompt(config, prompt_embeds, batch, num_images)
             mask = check_mask(prompt_attention_mask, embeds)
-            inputs = Inputs(timesteps, labels, embeds, mask)
+            inputs = inputs._replace(embeds=embeds, mask=mask)
 
         # A video and its stills never meet in the network, so each is a pass of its own: the video
         # is the same to the bit whether stills come with it or not.
@@ -165,7 +166,7 @@ class Latte(nn.Module):
         own = len(prompt_embeds[0]) - 1 if prompt_embeds.ndim == 4 else 0
         embeds = check_prompt(self.config, prompt_embeds, len(prompt_embeds), own)
         mask = check_mask(prompt_attention_mask, embeds)
-        inputs = Inputs(prompt_embeds.new_zeros(len(prompt_embeds)), None, embeds, mask)
+        inputs = Inputs(prompt_embeds.new_zeros(len(prompt_embeds), 1), None, embeds, mask)
         video = stills = self._keys_and_values(inputs.rows(slice(0, 1)), absorb)
         if own and images:
             stills = self._keys_and_values(inputs.rows(slice(-images, None)), absorb)
@@ -201,7 +202,7 @@ class Latte(nn.Module):
 
     def _conditions(self, inputs: Inputs) -> list[Tensor]:
         """Embed timesteps, and classes if there are any: each (B, 1 or F, 1, D)."""
-        conditions = [self.timestep(inputs.timesteps)[:, None, None]]
+        conditions = [self.timestep(inputs.timesteps)[:, :, None]]
         if self.label is not None and inputs.labels is not None:
             conditions.append(self.label(inputs.labels)[:, :, None])
         return conditions

@@ -80,7 +80,10 @@ class DiffusionTask:
             with attention_kernels(self.settings.attention):
                 return model(noisy, steps, num_images=num_images, **told)
 
-        return diffusion_losses(self.objective, x0, self.settings.timesteps, generator, forward)
+        o = self.settings
+        return diffusion_losses(
+            self.objective, x0, o.timesteps, generator, forward, num_images, o.image_timesteps
+        )
 
     @torch.no_grad()
     def _latents(self, batch: Batch, generator: torch.Generator) -> Tensor:

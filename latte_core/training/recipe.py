@@ -43,10 +43,14 @@ class TextEncoderRecipe:
 
 @dataclass(frozen=True)
 class ObjectiveRecipe:
-    """What the network predicts and which timesteps it sees; see `DiffusionLoss`."""
+    """What the network predicts and which timesteps it sees; see `DiffusionLoss`.
+
+    Stills share their clip's timestep, unless `image_timesteps` says how to draw each still's own.
+    """
 
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     timesteps: Timesteps = "uniform"
+    image_timesteps: Timesteps | None = None
     drop: float = 0.1
     length: int = 20
     attention: Literal["auto", "math"] = "auto"
@@ -56,7 +60,7 @@ class ObjectiveRecipe:
 class StageRecipe:
     """One run of the text-to-video task: clips and stills in a batch (0 clips: stills alone).
 
-    `timesteps` takes the place of the objective's where it is given.
+    `timesteps` and `image_timesteps` take the place of the objective's where they are given.
     """
 
     clips: int
@@ -64,6 +68,7 @@ class StageRecipe:
     loop: LoopConfig
     gradient_checkpointing: bool = False
     timesteps: Timesteps | None = None
+    image_timesteps: Timesteps | None = None
 
 
 @dataclass(frozen=True)

@@ -28,29 +28,34 @@ _ALL_BACKENDS = [
 ]
 
 
-Timesteps = Literal["uniform", "middle", "noisy", "spread"]
-# Of each kind: the share drawn around the middle, and the share from the noisiest part.
+Timesteps = Literal["uniform", "middle", "noisy", "spread", "single"]
+# Of each kind: the share drawn around a centre, and the share from the noisiest part.
 SHARES: dict[Timesteps, tuple[float, float]] = {
     "uniform": (0.0, 0.0),
     "middle": (0.5, 0.0),
     "noisy": (0.0, 0.7),
     "spread": (0.3, 0.3),
+    "single": (0.5, 0.0),
 }
 NOISY = 0.7  # of the chain; beyond it the frames of a clip no longer show where a thing is
+CENTRE, SINGLE_CENTRE = 0.5, 0.35  # shares of the chain; a lone picture drowns in less noise
 
 
 def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> Tensor:
     """Timesteps (B,) in 0..999.
 
     "uniform" as in the paper. "middle": half of them drawn towards the middle of the chain, where
-    a picture's content is decided. "noisy": most of them where nothing but the prompt can tell how
-    things move, which a clip's many frames otherwise give away. "spread": some of each.
+    a clip's content is decided. "noisy": most of them where nothing but the prompt can tell how
+    things move, which a clip's many frames otherwise give away. "spread": some of each. "single":
+    half of them drawn towards a third of the chain, where the content of a lone picture is decided,
+    which drowns in less noise than a clip does.
     """
     share = torch.rand(count, generator=generator)
     middle, noisy = SHARES[kind]
     if middle or noisy:
         pick = torch.rand(count, generator=generator)
-        normal = torch.sigmoid(torch.randn(count, generator=generator))
+        centre = torch.logit(torch.tensor(SINGLE_CENTRE if kind == "single" else CENTRE))
+        normal = torch.sigmoid(centre + torch.randn(count, generator=generator))
         share = torch.where(pick < middle, normal, share)
         late = NOISY + (1 - NOISY) * torch.rand(count, generator=generator)
         share = torch.where(pick > 1 - noisy, late, share)
@@ -68,11 +73,22 @@ def diffusion_losses(
     timesteps: Timesteps,
     generator: torch.Generator,
     forward: Predict,
+    images: int = 0,
+    image_timesteps: Timesteps | None = None,
 ) -> Losses:
-    """Noise x0 (B, C, F, h, w), let `forward` denoise it, and compare: loss and its two terms."""
+    """Noise x0 (B, C, F+I, h, w), let `forward` denoise it, and compare: loss and its two terms.
+
+    With `image_timesteps` each of the I = `images` stills gets a timestep of its own, and `forward`
+    is given (B, 1+I) of them; else stills share their clip's, as in the paper, and it is given (B,).
+    """
     noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-    steps = draw_timesteps(timesteps, len(x0), generator).to(x0.device)
-    terms = objective(forward(objective.add_noise(x0, noise, steps), steps), x0, noise, steps)
+    told = steps = draw_timesteps(timesteps, len(x0), generator)
+    if image_timesteps and images:
+        own = draw_timesteps(image_timesteps, len(x0) * images, generator).unflatten(0, (-1, images))
+        told = torch.cat([steps[:, None], own], dim=1)
+        steps = torch.cat([steps[:, None].expand(-1, x0.shape[2] - images), own], dim=1)
+    told, steps = told.to(x0.device), steps.to(x0.device)
+    terms = objective(forward(objective.add_noise(x0, noise, steps), told), x0, noise, steps)
     figures = {"mse": float(terms.mse.detach().mean()), "vb": float(terms.vb.detach().mean())}
     return terms.total, figures
 

@@ -213,6 +213,7 @@ def make_task(
         load_vae(folder / "vae"),
         DiffusionLoss(o.prediction, recipe.transformer.learned_variance),
         settings.timesteps or o.timesteps,
+        settings.image_timesteps or o.image_timesteps,
         o.attention,
         recipe.prompts,
         recipe.defaults.guidance_scale,

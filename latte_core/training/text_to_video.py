@@ -122,7 +122,7 @@ class TextToVideo(nn.Module):
 class TextToVideoTask:
     """Train `TextToVideo` with the paper's loss.
 
-    For `attention` and `timesteps` see `latte_core.training.sampling`.
+    For `attention`, `timesteps` and `image_timesteps` see `latte_core.training.sampling`.
     """
 
     model: TextToVideo
@@ -131,6 +131,7 @@ class TextToVideoTask:
     vae: Any
     objective: DiffusionLoss = field(default_factory=DiffusionLoss)
     timesteps: Timesteps = "uniform"
+    image_timesteps: Timesteps | None = None
     attention: Literal["auto", "math"] = "auto"
     prompts: Sequence[str] = ()
     guidance_scale: float = 2.5
@@ -144,7 +145,13 @@ class TextToVideoTask:
                 return model(noisy, steps, batch, num_images)
 
         return diffusion_losses(
-            self.objective, batch["latents"], self.timesteps, generator, forward
+            self.objective,
+            batch["latents"],
+            self.timesteps,
+            generator,
+            forward,
+            num_images,
+            self.image_timesteps,
         )
 
     def picture(self, model: nn.Module) -> Image.Image:

@@ -75,6 +75,25 @@ def test_loss_mask_leaves_frames_out() -> None:
     assert loss(output, X0, NOISE, timesteps, loss_mask=mask).mse.max() == 0
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_each_frame_can_have_its_own_timestep(prediction: str) -> None:
+    """The loss of frames at levels of their own is the mean of each frame's loss at its level."""
+    draw = torch.Generator().manual_seed(0)
+    loss = DiffusionLoss(prediction)
+    x0, noise = (torch.randn(2, 4, 3, 4, 4, generator=draw) for _ in range(2))
+    output = torch.randn(2, 8, 3, 4, 4, generator=draw)
+    steps = torch.tensor([[0, 400, 999], [30, 0, 700]])
+    noisy, terms = loss.add_noise(x0, noise, steps), loss(output, x0, noise, steps)
+    apart = []
+    for f in range(3):
+        at = slice(f, f + 1)
+        own = loss.add_noise(x0[:, :, at], noise[:, :, at], steps[:, f])
+        assert torch.equal(noisy[:, :, at], own)
+        apart.append(loss(output[:, :, at], x0[:, :, at], noise[:, :, at], steps[:, f]))
+    torch.testing.assert_close(terms.mse, sum(part.mse for part in apart) / 3)
+    torch.testing.assert_close(terms.vb, sum(part.vb for part in apart) / 3)
+
+
 def test_wrong_channels_and_unknown_prediction_are_refused() -> None:
     with pytest.raises(ShapeError, match="need 8 channels"):
         DiffusionLoss()(NOISE, X0, NOISE, torch.tensor([1, 2]))

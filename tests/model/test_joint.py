@@ -5,6 +5,7 @@ import torch
 from model_builders import noise, random_model, relative, text, tiny
 from torch import Tensor
 
+from latte_core.errors import ShapeError
 from latte_core.model import Latte, ModelConfig, preset
 
 AT = torch.tensor([10, 500])
@@ -109,3 +110,31 @@ def test_each_still_can_have_its_own_class(injection: str) -> None:
     for i in range(3):
         still = run(model, LATENTS[:, :, 4 + i : 5 + i], class_labels=labels[:, 1 + i])
         assert relative(joint[:, :, 4 + i : 5 + i], still) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        text(images="length_one"),
+        tiny(injection="all_tokens"),
+        tiny(conditioning="class", num_classes=3),
+    ],
+)
+def test_each_still_can_have_its_own_timestep(config: ModelConfig) -> None:
+    """What training with each still at a noise level of its own computes."""
+    model, given = random_model(config), conditions(config)
+    steps = torch.tensor([[10, 700, 40, 990], [500, 3, 250, 800]])
+    joint = model(LATENTS, steps, num_images=3, **given)
+    video = model(LATENTS[:, :, :4], steps[:, 0], **given)
+    assert relative(joint[:, :, :4], video) < 1e-6
+    for i in range(3):
+        still = model(LATENTS[:, :, 4 + i : 5 + i], steps[:, 1 + i], **given)
+        assert relative(joint[:, :, 4 + i : 5 + i], still) < 1e-5
+    shared = model(LATENTS, steps[:, 0], num_images=3, **given)
+    assert relative(shared[:, :, 4:], joint[:, :, 4:]) > 1e-3
+
+
+def test_timesteps_that_fit_no_frames_are_refused() -> None:
+    model = random_model(tiny())
+    with pytest.raises(ShapeError, match=r"\(2, 3\) do not fit.*\(2,\).*\(2, 4\)"):
+        model(LATENTS, torch.zeros(2, 3), num_images=3)

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from latte_core.diffusion.loss import DiffusionLoss
-from latte_core.training.sampling import draw_timesteps, lay_out, sample_ddim
+from latte_core.training.sampling import (
+    diffusion_losses,
+    draw_timesteps,
+    lay_out,
+    sample_ddim,
+)
 
 
 def test_timesteps_cover_the_chain():
@@ -21,6 +26,39 @@ def test_timesteps_cover_the_chain():
     assert late == pytest.approx([0.7 + 0.3 * 0.3, 0.3 + 0.4 * 0.3 + 0.3 * 0.198, 0.3], abs=0.03)
     # logistic normal: P(|z| < ln 3) = 0.728, mixed half and half with 0.5
     assert inner[0] == pytest.approx(0.614, abs=0.03)
+    single = draw_timesteps("single", 4000, draw)
+    # P(z < 0) = 0.5 around the centre of 0.35, mixed half and half with 0.35
+    assert float((single < 350).float().mean()) == pytest.approx(0.425, abs=0.03)
+
+
+def _told(image_timesteps):
+    """What noised clips of four frames and two stills are made of, and what is told of them."""
+    seen = {}
+
+    def forward(noisy, steps):
+        seen.update(noisy=noisy, told=steps)
+        return torch.zeros_like(noisy)
+
+    draw = torch.Generator().manual_seed(3)
+    objective = DiffusionLoss("v_prediction", learned_variance=False)
+    x0 = torch.full((200, 1, 6, 8, 8), 100.0)  # so large that noise hides none of the level
+    diffusion_losses(objective, x0, "noisy", draw, forward, 2, image_timesteps)
+    levels = objective._tables["signal"].float() * 100
+    mean = seen["noisy"].mean(dim=(1, 3, 4))
+    return seen["told"], (mean[..., None] - levels).abs().argmin(-1)
+
+
+def test_stills_share_their_clips_timestep_or_draw_their_own():
+    told, made = _told(None)
+    assert told.shape == (200,)
+    late = told < 800  # beyond it signals are too alike to be read off
+    assert ((made - told[:, None]).abs()[late] < 30).all()
+    told, made = _told("single")
+    assert told.shape == (200, 3)
+    frames = torch.cat([told[:, :1].expand(-1, 4), told[:, 1:]], dim=1)
+    assert ((made - frames).abs()[frames < 800] < 30).all()
+    assert float(told[:, 0].float().mean()) > 700 > 500 > float(told[:, 1:].float().mean())
+    assert (told[:, 1] != told[:, 2]).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
