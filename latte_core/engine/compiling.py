@@ -11,6 +11,7 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 from latte_core.checkpoints import TURBO_FOLDER
 from latte_core.engine.events import Loading
 from latte_core.engine.memory import recover
+from latte_core.model.attention import longest_absorbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Prompt tokens of the pass that is compiled; any but 0 and 1, which torch takes for constants.
 TOKENS = 6
-# Ways that a block is met: space or time, first or later in line, one or two rows, with room.
+# Ways that a block is met: space or time, first or later in line, one or two rows, the prompt read
+# absorbed or not, with room.
 VARIANTS = 32
 
 
@@ -90,17 +93,23 @@ def _networks(parts: Parts) -> Iterator[tuple[str, Latte]]:
 
 @torch.no_grad()
 def _warm(network: Latte, parts: Parts) -> None:
-    """Run the network once for each number of rows that a step can have, compiling the blocks."""
+    """Run the network for each number of rows that a step can have, compiling the blocks.
+
+    Where short prompts are read absorbed and long ones are not, both are compiled for.
+    """
     for block in network.blocks:
         block.compile()
+    config, lengths = network.config, {False: TOKENS}
+    if config.caption_channels and parts.plan.absorbs:
+        lengths[True] = min(TOKENS, longest_absorbed(config.hidden_size, config.num_heads))
     guided = parts.conditioning != "none" and not parts.plan.split
     with torch._dynamo.config.patch(recompile_limit=VARIANTS):
-        for rows in (2, 1) if guided else (1,):
-            network(**_inputs(network, parts, rows))
+        for rows, absorb in product((2, 1) if guided else (1,), lengths):
+            network(**_inputs(network, parts, rows, lengths[absorb], absorb))
 
 
-def _inputs(network: Latte, parts: Parts, rows: int) -> dict[str, Any]:
-    """What a step gives to the network, at the model's default size."""
+def _inputs(network: Latte, parts: Parts, rows: int, tokens: int, absorb: bool) -> dict[str, Any]:
+    """What a step gives to the network, at the model's default size, for prompts of some tokens."""
     config, shape = network.config, parts.defaults
     weight = next(network.parameters())
     sides = (shape.height // parts.vae_factor, shape.width // parts.vae_factor)
@@ -112,8 +121,8 @@ def _inputs(network: Latte, parts: Parts, rows: int) -> dict[str, Any]:
     if config.num_classes:
         told["class_labels"] = torch.zeros(rows, dtype=torch.int64, device=weight.device)
     if config.caption_channels:
-        embeds = weight.new_zeros(rows, TOKENS, config.caption_channels)
-        told["prompt_embeds"] = network.read(embeds, absorb=parts.plan.absorbs)
+        embeds = weight.new_zeros(rows, tokens, config.caption_channels)
+        told["prompt_embeds"] = network.read(embeds, absorb=absorb)
         for prompt in filter(None, told["prompt_embeds"].video):
             for part in (prompt.tokens, *(prompt.kv or ())):
                 torch._dynamo.maybe_mark_dynamic(part, part.ndim - 2)

@@ -85,6 +85,11 @@ class SelfAttention(nn.Module):
         return self.proj(attention(q, k, v, self.num_heads, rope=rope))
 
 
+def longest_absorbed(hidden_size: int, num_heads: int) -> int:
+    """Tokens up to which a prompt is cheaper to read absorbed, with half the columns at most."""
+    return hidden_size // (2 * num_heads)
+
+
 class CrossAttention(nn.Module):
     """Tokens read the prompt. Keys and values are made once per prompt, never once per frame.
 
@@ -101,7 +106,7 @@ class CrossAttention(nn.Module):
     def read(self, prompt: Prompt, absorb: bool = False) -> Prompt:
         """The prompt with this layer's keys and values; with `absorb`, absorbed if that pays."""
         k, v = self.kv(prompt.tokens.flatten(0, 1)).chunk(2, dim=-1)
-        if absorb and self.num_heads * k.shape[1] <= k.shape[2] // 2:
+        if absorb and k.shape[1] <= longest_absorbed(k.shape[2], self.num_heads):
             mask = None if prompt.mask is None else prompt.mask.flatten(0, 1)
             return prompt._replace(absorbed=self._absorb(k, v, mask))
         return prompt._replace(kv=(k, v))

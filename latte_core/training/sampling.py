@@ -79,12 +79,13 @@ def diffusion_losses(
     """Noise x0 (B, C, F+I, h, w), let `forward` denoise it, and compare: loss and its two terms.
 
     With `image_timesteps` each of the I = `images` stills gets a timestep of its own, and `forward`
-    is given (B, 1+I) of them; else stills share their clip's, as in the paper, and it is given (B,).
+    is given (B, 1+I) of them; else stills share their clip's, as in the paper, and they are (B,).
     """
     noise = torch.randn(x0.shape, generator=generator).to(x0.device)
     told = steps = draw_timesteps(timesteps, len(x0), generator)
     if image_timesteps and images:
-        own = draw_timesteps(image_timesteps, len(x0) * images, generator).unflatten(0, (-1, images))
+        own = draw_timesteps(image_timesteps, len(x0) * images, generator)
+        own = own.unflatten(0, (-1, images))
         told = torch.cat([steps[:, None], own], dim=1)
         steps = torch.cat([steps[:, None].expand(-1, x0.shape[2] - images), own], dim=1)
     told, steps = told.to(x0.device), steps.to(x0.device)

@@ -253,7 +253,7 @@ def test_run_names_the_unknown_word_its_parts_and_its_memory(visit, url):
     start_run(page, prompt="zeppelin")
     wait_for_stage(page, "state", "finished")
     assert page.locator(".ls-note").inner_text() == (
-        "I don't know “zeppelin”; the film may ignore it. Nearest: balloon."
+        "I don't know “zeppelin”; the film may ignore it. Nearest: balloon. Try it that way"
     )
     assert re.fullmatch(
         r"memory [\d.]+ GiB before, .+ after", page.locator(".ls-detail").inner_text()
