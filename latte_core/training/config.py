@@ -178,8 +178,9 @@ class TrainingConfig:
     """All of a run. See the classes of the parts.
 
     name: of the model that comes out.
-    objective: prediction, distribution of timesteps, `drop` (share of labels or captions that are
-    left out, for guidance), `length` (tokens of a caption), `attention`.
+    objective: prediction, distribution of timesteps, for stills apart if they have their own,
+    `drop` (share of labels or captions that are left out, for guidance), `length` (tokens of a
+    caption), `attention`.
     lora: without it, all weights learn.
     loop: steps, rate, average, precision, processes; see `LoopConfig`.
     """

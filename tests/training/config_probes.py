@@ -109,7 +109,7 @@ MODEL_FLIPS = {
 
 
 def loss_of(objective):
-    task = tiny_task(tiny_shape(out_channels=4))
+    task = tiny_task(tiny_shape(out_channels=4), images=1)
     stir(task.model)
     task.settings = objective
     task.objective = type(task.objective)(objective.prediction, learned_variance=False)
@@ -138,6 +138,7 @@ OBJECTIVE = ObjectiveRecipe(drop=0.0, length=8)
 OBJECTIVE_FLIPS = {
     "prediction": (loss_of, "v_prediction", OBJECTIVE),
     "timesteps": (loss_of, "noisy", OBJECTIVE),
+    "image_timesteps": (loss_of, "single", OBJECTIVE),
     "drop": (told, 0.999, OBJECTIVE),
     "length": (told, 3, OBJECTIVE),
     "attention": (kernels, "math", OBJECTIVE),

@@ -152,6 +152,40 @@ def test_few_steps_lower_the_loss(source, clips, images, tmp_path):
     assert fixed_loss(task) < 0.9 * before
 
 
+@pytest.mark.parametrize(("clips", "images"), [(2, 2), (0, 4)])
+def test_stills_with_timesteps_of_their_own(source, clips, images):
+    """Each still is told its own, the clip keeps its, and the loss is finite and learns."""
+    task, seen = make_task(source, clips, images), []
+    task.image_timesteps = "single"
+
+    def watched(noisy, steps, batch, num_images):
+        seen.append(steps)
+        return task.model(noisy, steps, batch, num_images)
+
+    stir(task.model)
+    loss, _ = task.loss(watched, task.batches[0], torch.Generator().manual_seed(0))
+    loss.backward()
+    assert seen[0].shape == ((clips, 1 + images) if clips else (images, 2))
+    assert len(seen[0][:, 1:].unique()) > 1
+    assert all(p.grad is not None for p in task.model.latte.timestep.parameters())
+
+
+def test_a_stage_says_how_its_stills_draw_timesteps(source, tmp_path, monkeypatch):
+    from latte_core.training import stages
+
+    monkeypatch.setattr(stages, "load_vae", lambda folder: None)
+    data = tiny_recipe_data()
+    data["video"]["image_timesteps"] = "single"
+    recipe = parse_recipe(data)
+    encoder = make_text_encoder(recipe)
+    model = TextToVideo(Latte(recipe.transformer), encoder.model)
+    of = [
+        stages.make_task(recipe, settings, model, encoder, source, tmp_path).image_timesteps
+        for settings in (recipe.video, recipe.motion)
+    ]
+    assert of == ["single", None]
+
+
 def test_text_encoder_learns_with_the_network(source):
     task = make_task(source)
     stir(task.model)
