@@ -26,11 +26,13 @@ class Inputs(NamedTuple):
 
     def rows(self, part: slice) -> Inputs:
         """Some of the P rows; one that all frames share is kept."""
-        told = [
-            x if x is None or x.shape[1] == 1 else x[:, part]
-            for x in (self.timesteps, self.labels, self.embeds, self.mask)
-        ]
-        return Inputs(*told, self.frame_positions)
+
+        def cut(x: Tensor) -> Tensor:
+            return x if x.shape[1] == 1 else x[:, part]
+
+        told = [None if x is None else cut(x) for x in (self.labels, self.embeds, self.mask)]
+        labels, embeds, mask = told
+        return Inputs(cut(self.timesteps), labels, embeds, mask, self.frame_positions)
 
 
 def check_latents(config: ModelConfig, latents: Tensor, timesteps: Tensor, num_images: int) -> int:
