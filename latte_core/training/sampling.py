@@ -29,16 +29,16 @@ _ALL_BACKENDS = [
 
 
 Timesteps = Literal["uniform", "middle", "noisy", "spread", "single"]
-# Of each kind: the share drawn around a centre, and the share from the noisiest part.
-SHARES: dict[Timesteps, tuple[float, float]] = {
-    "uniform": (0.0, 0.0),
-    "middle": (0.5, 0.0),
-    "noisy": (0.0, 0.7),
-    "spread": (0.3, 0.3),
-    "single": (0.5, 0.0),
+# Of each kind: the share drawn around a centre, that centre as a share of the chain, and the share
+# from the noisiest part. A lone picture drowns in less noise, so its centre lies earlier.
+SHARES: dict[Timesteps, tuple[float, float, float]] = {
+    "uniform": (0.0, 0.5, 0.0),
+    "middle": (0.5, 0.5, 0.0),
+    "noisy": (0.0, 0.5, 0.7),
+    "spread": (0.3, 0.5, 0.3),
+    "single": (0.5, 0.35, 0.0),
 }
 NOISY = 0.7  # of the chain; beyond it the frames of a clip no longer show where a thing is
-CENTRE, SINGLE_CENTRE = 0.5, 0.35  # shares of the chain; a lone picture drowns in less noise
 
 
 def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> Tensor:
@@ -51,12 +51,12 @@ def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> T
     which drowns in less noise than a clip does.
     """
     share = torch.rand(count, generator=generator)
-    middle, noisy = SHARES[kind]
-    if middle or noisy:
+    around, centre, noisy = SHARES[kind]
+    if around or noisy:
         pick = torch.rand(count, generator=generator)
-        centre = torch.logit(torch.tensor(SINGLE_CENTRE if kind == "single" else CENTRE))
-        normal = torch.sigmoid(centre + torch.randn(count, generator=generator))
-        share = torch.where(pick < middle, normal, share)
+        shift = torch.logit(torch.tensor(centre))
+        normal = torch.sigmoid(torch.randn(count, generator=generator) + shift)
+        share = torch.where(pick < around, normal, share)
         late = NOISY + (1 - NOISY) * torch.rand(count, generator=generator)
         share = torch.where(pick > 1 - noisy, late, share)
     return (share * 1000).long().clamp(max=999)
