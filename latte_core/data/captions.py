@@ -7,13 +7,19 @@ model learns what the words mean rather than where they stand.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latte_core.data import russian
+from latte_core.data.motions import MOTIONS
 from latte_core.data.scenes import SCENES
 from latte_core.data.sprites import SUBJECTS
-from latte_core.data.world import MOTIONS, ClipSpec, World
+from latte_core.data.world import ClipSpec, World
+
+ENGLISH_CAMERA: dict[str, tuple[str, ...]] = {
+    "left": ("the camera pans left", "the camera moves left", "camera pans to the left"),
+    "right": ("the camera pans right", "the camera moves right", "camera pans to the right"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,68 +53,178 @@ def vocabulary(world: World) -> list[str]:
 
 
 def _write_english(spec: ClipSpec, rng: random.Random) -> str:
-    synonyms = SUBJECTS[spec.subject].synonyms
-    noun = rng.choice(synonyms) if synonyms and rng.random() < 0.25 else spec.subject
-    noun = f"{spec.size} {noun}".strip()
-    article = rng.choice(["an" if noun[0] in "aeiou" else "a"] * 2 + ["the", "one"])
+    place = _english_place(spec, rng)
+    if spec.partner:
+        return _english_pair(spec, place, rng)
+    noun = _english_noun(spec.subject, spec.size, rng)
     verb = rng.choice(MOTIONS[spec.motion])
-    if spec.scene == "plain":
-        place = f"on a {rng.choice(['', 'plain '])}{spec.colour} background"
-    else:
-        place = rng.choice(SCENES[spec.scene].phrases)
     order = rng.random()
     if order < 0.6:
-        return f"{article} {noun} {verb} {place}"
-    if order < 0.8:
-        return f"{place} {article} {noun} {verb}"
-    if order < 0.9:
-        return f"{article} {noun} {place} {verb}"
-    return f"a video of {article} {noun} that {verb} {place}"
+        told = f"{noun} {verb} {place}"
+    elif order < 0.8:
+        told = f"{place} {noun} {verb}"
+    elif order < 0.9:
+        told = f"{noun} {place} {verb}"
+    else:
+        told = f"a video of {noun} that {verb} {place}"
+    return _with_camera(told, spec, rng, ENGLISH_CAMERA, ("", "while ", "and "))
+
+
+def _english_noun(subject: str, size: str, rng: random.Random) -> str:
+    """A subject with its article and size, one time in four by another name."""
+    synonyms = SUBJECTS[subject].synonyms
+    noun = rng.choice(synonyms) if synonyms and rng.random() < 0.25 else subject
+    noun = f"{size} {noun}".strip()
+    article = rng.choice(["an" if noun[0] in "aeiou" else "a"] * 2 + ["the", "one"])
+    return f"{article} {noun}"
+
+
+def _english_place(spec: ClipSpec, rng: random.Random) -> str:
+    if spec.scene == "plain":
+        return f"on a {rng.choice(['', 'plain '])}{spec.colour} background"
+    place = rng.choice(SCENES[spec.scene].phrases)
+    return _in_light(place, spec, rng, {"day": ("by day",), "night": SCENES["night"].phrases})
+
+
+def _in_light(
+    place: str, spec: ClipSpec, rng: random.Random, phrases: Mapping[str, Sequence[str]]
+) -> str:
+    """Say before or after a place whether it is day or night there, if that is to be said."""
+    return _either_way((place, rng.choice(phrases[spec.light])), rng) if spec.light else place
+
+
+def _english_pair(spec: ClipSpec, place: str, rng: random.Random) -> str:
+    """Two subjects in either order, joined or each with its verb."""
+    nouns = [_english_noun(mover.subject, "", rng) for mover in spec.movers]
+    verbs = [rng.choice(MOTIONS[mover.motion]) for mover in spec.movers]
+    if spec.motion == spec.partner_motion and rng.random() < 0.7:
+        told = f"{_either_way(nouns, rng, ' and ')} {plural(verbs[0])}"
+    else:
+        each = [f"{noun} {verb}" for noun, verb in zip(nouns, verbs, strict=True)]
+        told = _either_way(each, rng, rng.choice([" and ", " and ", " while "]))
+    return f"{told} {place}" if rng.random() < 0.7 else f"{place} {told}"
+
+
+def plural(verb: str) -> str:
+    """An English verb phrase as two do it: "flies up" -> "fly up"."""
+    first, *rest = verb.split()
+    irregular = {"flies": "fly", "goes": "go", "does": "do"}
+    return " ".join([irregular.get(first, first.removesuffix("s")), *rest])
+
+
+def _either_way(both: Sequence[str], rng: random.Random, between: str = " ") -> str:
+    return between.join(both if rng.random() < 0.5 else both[::-1])
+
+
+def _with_camera(
+    told: str,
+    spec: ClipSpec,
+    rng: random.Random,
+    phrases: Mapping[str, Sequence[str]],
+    joints: Sequence[str],
+) -> str:
+    """Say which way the camera pans, before or after what else is told."""
+    if not spec.camera:
+        return told
+    camera = rng.choice(phrases[spec.camera])
+    return f"{camera} {told}" if rng.random() < 0.25 else f"{told} {rng.choice(joints)}{camera}"
 
 
 def _english_kinds(world: World) -> dict[str, list[str]]:
-    return {
+    kinds = {
         "subjects": [w for s in world.subjects for w in (s, *SUBJECTS[s].synonyms)],
         "motions": [phrase for motion in world.motions for phrase in MOTIONS[motion]],
         "places": [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases],
         "backgrounds": list(world.colours) if "plain" in world.scenes else [],
     }
+    return kinds | _compositions(world, "and", ENGLISH_CAMERA, ("at night", "by day"))
 
 
 def _english_others(world: World) -> list[str]:
-    return [*world.colours, "a an the one small big on a plain background video of that"]
+    others = [*world.colours, "a an the one small big on a plain background video of that"]
+    if "pair" in world.compositions:
+        others += ["while", *(plural(p) for m in world.motions for p in MOTIONS[m])]
+    if "camera" in world.compositions:
+        others += ["while and"]
+    if "light" in world.compositions:
+        others += SCENES["night"].phrases
+    return others
+
+
+def _compositions(
+    world: World, joint: str, camera: Mapping[str, Sequence[str]], light: Sequence[str]
+) -> dict[str, list[str]]:
+    """The words of a world's compositions, as a kind of their own; nothing if it has none."""
+    words = {
+        "pair": [joint],
+        "camera": [phrase for phrases in camera.values() for phrase in phrases],
+        "light": list(light),
+    }
+    told = [phrase for name in world.compositions for phrase in words[name]]
+    return {"compositions": told} if told else {}
 
 
 def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
     """Subject, verb and place in any order, as Russian allows; adjectives agree with the noun."""
-    noun, gender = rng.choice(russian.NOUNS[spec.subject])
-    parts = [f"{russian.SIZES[spec.size][gender]} {noun}".strip()]
-    parts.append(rng.choice(russian.VERBS[spec.motion]))
-    if spec.scene == "plain":
-        plain = rng.choice(["", "однотонном "])
-        parts.append(f"на {plain}{rng.choice(russian.GROUNDS[spec.colour])} фоне")
+    place = _russian_place(spec, rng)
+    if spec.partner:
+        parts = [_russian_pair(spec, rng), place]
     else:
-        parts.append(rng.choice(russian.PLACES[spec.scene]))
+        noun, gender = rng.choice(russian.NOUNS[spec.subject])
+        noun = f"{russian.SIZES[spec.size][gender]} {noun}".strip()
+        parts = [noun, rng.choice(russian.VERBS[spec.motion]), place]
     if rng.random() < 0.5:
         rng.shuffle(parts)
     start = "видео где " if rng.random() < 0.1 else ""
-    return start + " ".join(parts)
+    told = start + " ".join(parts)
+    return _with_camera(told, spec, rng, russian.CAMERA, ("", "а ", "и "))
+
+
+def _russian_place(spec: ClipSpec, rng: random.Random) -> str:
+    if spec.scene == "plain":
+        plain = rng.choice(["", "однотонном "])
+        return f"на {plain}{rng.choice(russian.GROUNDS[spec.colour])} фоне"
+    place = rng.choice(russian.PLACES[spec.scene])
+    return _in_light(place, spec, rng, {"day": ("днем",), "night": russian.PLACES["night"]})
+
+
+def _russian_pair(spec: ClipSpec, rng: random.Random) -> str:
+    nouns = [rng.choice(russian.NOUNS[mover.subject])[0] for mover in spec.movers]
+    if spec.motion == spec.partner_motion and rng.random() < 0.7:
+        verb = rng.choice(russian.VERBS_OF_TWO[spec.motion])
+        return " ".join(_swapped([_either_way(nouns, rng, " и "), verb], rng))
+    verbs = [rng.choice(russian.VERBS[mover.motion]) for mover in spec.movers]
+    each = [" ".join(_swapped(list(both), rng)) for both in zip(nouns, verbs, strict=True)]
+    return _either_way(each, rng, rng.choice([" и ", " а "]))
+
+
+def _swapped(parts: list[str], rng: random.Random) -> list[str]:
+    """Subject and verb, one time in four the verb first."""
+    return parts[::-1] if rng.random() < 0.25 else parts
 
 
 def _russian_kinds(world: World) -> dict[str, list[str]]:
     grounds = [f"на {ground} фоне" for c in world.colours for ground in russian.GROUNDS[c]]
-    return {
+    kinds = {
         "subjects": [noun for s in world.subjects for noun, _ in russian.NOUNS[s]],
         "motions": [phrase for motion in world.motions for phrase in russian.VERBS[motion]],
         "places": [p for s in world.scenes if s != "plain" for p in russian.PLACES[s]],
         "backgrounds": grounds if "plain" in world.scenes else [],
     }
+    return kinds | _compositions(world, "и", russian.CAMERA, ("ночью", "днем"))
 
 
 def _russian_others(world: World) -> list[str]:
     sizes = [form for size in russian.SIZES.values() for form in size.values()]
     colours = [ground for c in world.colours for ground in russian.GROUNDS[c]]
-    return [*sizes, *colours, "видео где на однотонном фоне"]
+    others = [*sizes, *colours, "видео где на однотонном фоне"]
+    if "pair" in world.compositions:
+        others += ["а", *(p for m in world.motions for p in russian.VERBS_OF_TWO[m])]
+    if "camera" in world.compositions:
+        others += ["а и"]
+    if "light" in world.compositions:
+        others += russian.PLACES["night"]
+    return others
 
 
 LANGUAGES: dict[str, Language] = {

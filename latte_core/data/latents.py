@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latte_core.data.world import ClipSpec, World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 if TYPE_CHECKING:

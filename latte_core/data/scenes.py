@@ -45,6 +45,7 @@ class Canvas:
 
     pixels: Image32
     rng: Rng
+    night: bool = False
 
     @property
     def height(self) -> int:
@@ -162,7 +163,8 @@ def _sea(c: Canvas) -> None:
 
 def _desert(c: Canvas) -> None:
     c.gradient(c.near((110, 182, 236)), c.near((252, 232, 190)))
-    c.disc(c.rng.uniform(0.15, 0.85) * c.width / c.height, 0.17, 0.075, (255, 244, 190), 0.03)
+    if not c.night:
+        c.disc(c.rng.uniform(0.15, 0.85) * c.width / c.height, 0.17, 0.075, (255, 244, 190), 0.03)
     c.hills(0.6, 0.05, c.near((236, 190, 120)), c.near((214, 160, 92)))
     c.hills(0.72, 0.04, c.near((244, 204, 132)), c.near((222, 168, 94)))
 
@@ -222,11 +224,17 @@ def _road(c: Canvas) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """One place: how it is painted and where its ground lies (None: nothing stands here)."""
+    """One place: how it is painted and where its ground lies (None: nothing stands here).
+
+    `nights` says that it is seen by night too, `still` that nothing in it moves by itself, so that
+    a camera can pan over it.
+    """
 
     paint: Callable[[Canvas], None]
     ground: float | None
     phrases: tuple[str, ...]
+    nights: bool = False
+    still: bool = True
 
 
 SCENES: dict[str, Scene] = {
@@ -239,29 +247,44 @@ SCENES: dict[str, Scene] = {
         _meadow,
         0.88,
         ("on green grass", "over grass", "over the grass", "in a meadow", "on a green field"),
+        nights=True,
     ),
-    "sea": Scene(_sea, None, ("over the sea", "by the ocean")),
-    "desert": Scene(_desert, 0.88, ("in the desert", "over the desert", "on sand dunes")),
-    "snow": Scene(_snow, 0.88, ("in the snow", "on a snowy hill")),
+    "sea": Scene(_sea, None, ("over the sea", "by the ocean"), still=False),
+    "desert": Scene(
+        _desert, 0.88, ("in the desert", "over the desert", "on sand dunes"), nights=True
+    ),
+    "snow": Scene(_snow, 0.88, ("in the snow", "on a snowy hill"), nights=True, still=False),
     "city": Scene(_city, 0.9, ("in a city at night", "in front of a skyline")),
     "space": Scene(_space, None, ("in space", "in outer space")),
-    "underwater": Scene(_underwater, None, ("under water", "deep in the ocean")),
-    "road": Scene(_road, 0.86, ("on a road", "along the street")),
+    "underwater": Scene(_underwater, None, ("under water", "deep in the ocean"), still=False),
+    "road": Scene(_road, 0.86, ("on a road", "along the street"), nights=True),
 }
 
 
-def paint_background(scene: str, colour: str, shape: tuple[int, int], rng: Rng) -> Image32:
+def paint_background(
+    scene: str, colour: str, shape: tuple[int, int], rng: Rng, night: bool = False
+) -> Image32:
     """Paint a still background.
 
-    `scene` is a key of SCENES or "plain", which uses `colour`; shape is (H, W).
-    Returns float32 (H, W, 3) in 0..1.
+    `scene` is a key of SCENES or "plain", which uses `colour`; shape is (H, W); `night` shows a
+    place of the day under moon and stars. Returns float32 (H, W, 3) in 0..1.
     """
-    canvas = Canvas(np.zeros((*shape, 3), np.float32), rng)
+    canvas = Canvas(np.zeros((*shape, 3), np.float32), rng, night)
     if scene == "plain":
         _plain(canvas, colour)
     else:
         SCENES[scene].paint(canvas)
+    if night:
+        _let_night_fall(canvas)
     return canvas.pixels
+
+
+def _let_night_fall(c: Canvas) -> None:
+    """Darken a place of the day to moonlight, and light moon and stars over it."""
+    c.pixels *= np.array((0.30, 0.31, 0.46), np.float32)
+    c.stars(10, 0.45)
+    x, y = c.rng.uniform(0.15, 0.85) * c.width / c.height, c.rng.uniform(0.12, 0.24)
+    c.disc(x, y, 0.08, (250, 246, 220))
 
 
 def paint_waves(frames: Image32, times: Times, phase: float) -> None:

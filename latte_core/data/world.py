@@ -1,4 +1,4 @@
-"""The captioned world: a subject moves through a scene, and a sentence says so.
+"""The captioned world: subjects move through a scene, and a sentence says so.
 
 A clip is described by a `ClipSpec`, drawn by `render_clip` and told by `captions`; all three
 depend on nothing but their arguments, so a seed names a clip for ever. `World` fixes which
@@ -8,49 +8,33 @@ motion, scene) combinations is held out of training, for tests of what was never
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from latte_core.data.scenes import (
-    COLOURS,
-    SCENES,
-    Image32,
-    Rng,
-    paint_background,
-    paint_drift,
-    paint_waves,
-)
-from latte_core.data.sprites import SUBJECTS, sprite_pyramid
+from latte_core.data.motions import MOTIONS, Mover
+from latte_core.data.scenes import COLOURS, SCENES, Rng
+from latte_core.data.sprites import SUBJECTS
 from latte_core.errors import DataError
 
-MOTIONS: dict[str, tuple[str, ...]] = {
-    "left": ("moves left", "moves to the left", "goes left", "travels left", "flies left"),
-    "right": ("moves right", "moves to the right", "goes right", "travels right", "flies right"),
-    "up": ("rises up", "moves up", "goes up", "flies up"),
-    "down": ("falls down", "moves down", "goes down", "drops down", "flies down"),
-    "bounce": ("bounces", "jumps up and down", "jumps", "hops"),
-    "spin": ("spins", "rotates", "turns around and around"),
-    "grow": ("grows bigger", "gets bigger", "comes closer"),
-    "shrink": ("shrinks", "gets smaller", "goes far away"),
-    "swing": ("swings", "rocks from side to side"),
-    "circle": ("flies in a circle", "moves in a circle"),
-    "still": ("stands still", "does not move"),
-    "zigzag": ("zigzags", "moves in a zigzag"),
-}
 SPOKEN = ("en", "ru")  # languages that `captions` can write
 DRAWS = 20_000  # attempts at a combination of the wanted split; one in ten is held out
-SIZES: dict[str, float] = {"small": 0.30, "": 0.40, "big": 0.54}
+
+# What a clip may have beyond one subject in one place, and the share of clips that are asked for
+# it: a second subject, a camera that pans, day or night of one place. Where the place does not
+# allow it, the clip stays as it is.
+COMPOSITIONS: dict[str, float] = {"pair": 0.3, "camera": 0.3, "light": 0.5}
+ALIKE = 0.3  # of the pairs do the same thing
+CAMERA = ("left", "right")
+LIGHT = ("day", "night", "night")  # a place that nothing is said of is seen by day
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Everything that a clip shows. `colour` matters only when `scene` is "plain"."""
+    """Everything that a clip shows. `colour` matters only when `scene` is "plain".
+
+    `partner` is a second subject with a motion of its own, "" if there is none; `camera` says which
+    way the camera pans; `light` that a place is seen by "day" or "night", "" if that is not said.
+    """
 
     subject: str
     motion: str
@@ -58,13 +42,38 @@ class ClipSpec:
     colour: str
     size: str
     seed: int
+    partner: str = ""
+    partner_motion: str = ""
+    camera: str = ""
+    light: str = ""
+
+    @property
+    def movers(self) -> tuple[Mover, ...]:
+        """The subjects, from left to right."""
+        if not self.partner:
+            return (Mover(self.subject, self.motion, self.size),)
+        return (
+            Mover(self.subject, self.motion, "", -1),
+            Mover(self.partner, self.partner_motion, "", 1),
+        )
+
+    @property
+    def place(self) -> str:
+        """The scene, or the colour of a plain ground."""
+        return self.colour if self.scene == "plain" else self.scene
+
+    def has(self, composition: str) -> bool:
+        """Say whether the clip is composed in this way, a key of COMPOSITIONS."""
+        parts = {"pair": self.partner, "camera": self.camera, "light": self.light}
+        return bool(parts[composition])
 
 
 @dataclass(frozen=True)
 class World:
     """Which subjects, motions, scenes and plain colours exist, and the languages of captions.
 
-    Raises DataError for a name that the renderer does not know.
+    `compositions` are keys of COMPOSITIONS; without them a clip has one subject and a still
+    camera. Raises DataError for a name that the renderer does not know.
     """
 
     subjects: tuple[str, ...] = tuple(SUBJECTS)
@@ -72,6 +81,7 @@ class World:
     scenes: tuple[str, ...] = ("plain", *SCENES)
     colours: tuple[str, ...] = tuple(COLOURS)
     languages: tuple[str, ...] = ("en",)
+    compositions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse names that cannot be drawn."""
@@ -81,19 +91,27 @@ class World:
             "scenes": ("plain", *SCENES),
             "colours": tuple(COLOURS),
             "languages": SPOKEN,
+            "compositions": tuple(COMPOSITIONS),
         }
         for field, names in known.items():
             unknown = set(getattr(self, field)) - set(names)
-            if unknown or not getattr(self, field):
+            if unknown or not (getattr(self, field) or field == "compositions"):
                 raise DataError(
                     f"World.{field} has unknown or no names {sorted(unknown)}; "
                     f"choose from {', '.join(names)}."
                 )
 
+    @property
+    def plainly(self) -> World:
+        """The same world without compositions."""
+        return replace(self, compositions=())
+
     def is_held_out(self, spec: ClipSpec) -> bool:
-        """Say whether this combination of subject, motion and place is never trained on."""
-        place = spec.colour if spec.scene == "plain" else spec.scene
-        return zlib.crc32(f"{spec.subject}/{spec.motion}/{place}".encode()) % 10 == 0
+        """Say whether a combination of subject, motion and place in it is never trained on."""
+        return any(
+            zlib.crc32(f"{mover.subject}/{mover.motion}/{spec.place}".encode()) % 10 == 0
+            for mover in spec.movers
+        )
 
     def draw(self, rng: Rng, held_out: bool = False) -> ClipSpec:
         """Draw a random clip, from the training combinations or from the held-out ones.
@@ -101,15 +119,7 @@ class World:
         Raises DataError if the world is too small to have such combinations.
         """
         for _ in range(DRAWS):
-            plain = "plain" in self.scenes and rng.random() < 0.4
-            spec = ClipSpec(
-                subject=str(rng.choice(self.subjects)),
-                motion=str(rng.choice(self.motions)),
-                scene="plain" if plain else str(rng.choice(self.scenes)),
-                colour=str(rng.choice(self.colours)),
-                size=str(rng.choice(["", "", "small", "big"])),
-                seed=int(rng.integers(1 << 31)),
-            )
+            spec = self._draw(rng)
             if self.is_held_out(spec) == held_out:
                 return spec
         raise DataError(
@@ -117,199 +127,43 @@ class World:
             f"{'held-out' if held_out else 'training'} combinations; give it more names."
         )
 
+    def draw_composed(self, rng: Rng, composition: str, held_out: bool = False) -> ClipSpec:
+        """Draw a clip that has one of the compositions, and no other.
 
-@dataclass
-class Path:
-    """Where a subject is in each frame: centre (x, y), side length, angle, all (F,).
+        Raises DataError if the world has no such clips.
+        """
+        world = replace(self, compositions=(composition,))
+        for _ in range(DRAWS):
+            if (spec := world.draw(rng, held_out)).has(composition):
+                return spec
+        raise DataError(f"No place of this world allows {composition!r}; give it other scenes.")
 
-    Lengths are fractions of the height; the angle is in degrees; squash is the height's factor.
-    """
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    side: NDArray[np.float64]
-    angle: NDArray[np.float64]
-    squash: NDArray[np.float64]
-
-    def at(self, frames: Sequence[int]) -> Path:
-        """Return the path at some frames only."""
-        k = list(frames)
-        return Path(self.x[k], self.y[k], self.side[k], self.angle[k], self.squash[k])
-
-
-def _ground_of(scene: str) -> float | None:
-    """Where the ground lies, as a fraction of the height; None where nothing stands."""
-    return 0.84 if scene == "plain" else SCENES[scene].ground
-
-
-def _trace(spec: ClipSpec, count: int, aspect: float, rng: Rng) -> Path:
-    """Lay the subject's path through `count` frames."""
-    t = np.linspace(0, 1, count)
-    base = SIZES[spec.size] * rng.uniform(0.94, 1.06)
-    ground = _ground_of(spec.scene)
-    stands = ground is not None and SUBJECTS[spec.subject].kind in ("walk", "drive", "thing")
-    rest = ground - base / 2 + 0.03 if stands and ground else rng.uniform(0.4, 0.56)
-    flat = np.ones(count)
-    x = flat * (aspect / 2 + rng.uniform(-0.12, 0.12))
-    path = Path(x, flat * rest, flat * base, 0 * t, flat.copy())
-    _MOVES[spec.motion](path, t, rng, aspect)
-    return path
-
-
-def _sideways(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float, sign: float) -> None:
-    reach = aspect * rng.uniform(0.5, 0.68)
-    path.x[:] = aspect / 2 + sign * reach * (t - 0.5) + rng.uniform(-0.05, 0.05)
-
-
-def _left(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    _sideways(path, t, rng, aspect, -1)
-
-
-def _right(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    _sideways(path, t, rng, aspect, 1)
-
-
-def _up(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.y[:] = 0.78 - 0.54 * t
-
-
-def _down(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.y[:] = 0.24 + 0.54 * t
-
-
-def _bounce(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    hop = np.abs(np.sin(np.pi * (2 * t + rng.uniform(0, 0.2))))
-    path.y[:] = np.minimum(path.y, 0.66) + 0.08 - 0.3 * hop
-    path.squash[:] = 1 - 0.18 * (hop < 0.25)
-
-
-def _spin(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.angle[:] = 360 * t * rng.choice([-1.0, 1.0])
-    path.y[:] = 0.5
-
-
-def _grow(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.side *= 0.45 + 1.0 * t
-    path.y[:] = 0.52
-
-
-def _shrink(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.side *= 1.45 - 1.0 * t
-    path.y[:] = 0.52
-
-
-def _swing(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    path.angle[:] = 26 * np.sin(3 * np.pi * t)
-    path.x += 0.1 * np.sin(3 * np.pi * t)
-
-
-def _circle(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    phase = rng.uniform(0, 2 * np.pi)
-    path.x[:] = aspect / 2 + 0.24 * np.cos(2 * np.pi * t + phase)
-    path.y[:] = 0.5 + 0.2 * np.sin(2 * np.pi * t + phase)
-
-
-def _still(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    """Leave the path as it is."""
-
-
-def _zigzag(path: Path, t: NDArray[np.float64], rng: Rng, aspect: float) -> None:
-    _sideways(path, t, rng, aspect, float(rng.choice([-1, 1])))
-    path.y += 0.18 * np.abs((2.5 * t) % 1 * 2 - 1) - 0.16
-
-
-_MOVES = {
-    "left": _left,
-    "right": _right,
-    "up": _up,
-    "down": _down,
-    "bounce": _bounce,
-    "spin": _spin,
-    "grow": _grow,
-    "shrink": _shrink,
-    "swing": _swing,
-    "circle": _circle,
-    "still": _still,
-    "zigzag": _zigzag,
-}
-
-
-def render_clip(
-    spec: ClipSpec,
-    num_frames: int = 16,
-    height: int = 64,
-    width: int | None = None,
-    only: Sequence[int] | None = None,
-) -> NDArray[np.uint8]:
-    """Draw a clip, or `only` some of its frames. Returns uint8 (F, H, W, 3)."""
-    width = width or height
-    rng = np.random.default_rng(spec.seed)
-    background = paint_background(spec.scene, spec.colour, (height, width), rng)
-    path = _trace(spec, num_frames, width / height, rng)
-    _add_gait(spec, path)
-    rightward = _faces_right(path, rng)
-    phase, times = rng.uniform(0, 2 * np.pi), np.linspace(0, 1, num_frames)
-    if only is not None:
-        path, times = path.at(only), times[list(only)]
-    frames = np.repeat(background[None], len(times), 0)
-    if spec.scene == "sea":
-        paint_waves(frames, times, phase)
-    elif spec.scene in ("snow", "underwater"):
-        paint_drift(frames, times, rng, falling=spec.scene == "snow")
-    ground = _ground_of(spec.scene)
-    if ground is not None and SUBJECTS[spec.subject].kind != "swim":
-        _cast_shadow(frames, path, ground)
-    sprites = _place_sprites(spec.subject, path, (height, width), rightward)
-    frames *= 1 - sprites[..., 3:]
-    frames += sprites[..., :3]
-    return np.clip(frames * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
-def _faces_right(path: Path, rng: Rng) -> bool:
-    """Face the way that the path goes; without a way, either."""
-    going = float(path.x[-1] - path.x[0])
-    return going > 0 if abs(going) > 0.2 else bool(rng.random() < 0.5)
-
-
-def _add_gait(spec: ClipSpec, path: Path) -> None:
-    """Let walkers bob and sway as they go sideways."""
-    if SUBJECTS[spec.subject].kind == "walk" and spec.motion in ("left", "right"):
-        swing = np.sin(np.linspace(0, 4 * np.pi, len(path.x)))
-        path.y -= 0.012 * np.abs(swing)
-        path.angle += 3 * swing
-
-
-def _cast_shadow(frames: Image32, path: Path, ground: float) -> None:
-    """Darken the ground below the subject, less the higher it hangs; in place."""
-    _, h, w, _ = frames.shape
-    top = int((ground - 0.1) * h)
-    gy = ((np.arange(top, h) + 0.5) / h)[None, :, None] - ground - 0.03
-    gx = ((np.arange(w) + 0.5) / h)[None, None] - path.x[:, None, None]
-    air = np.clip(ground + 0.03 - path.y - path.side / 2, 0, 0.4)[:, None, None] * 2
-    wide = path.side[:, None, None] * 0.42 * (1 - 0.5 * air)
-    blot = np.exp(-1.2 * ((gx / wide) ** 2 + (gy / (path.side[:, None, None] * 0.1)) ** 2))
-    frames[:, top:] *= (1 - 0.36 * (1 - air) * blot)[..., None].astype(np.float32)
-
-
-def _place_sprites(subject: str, path: Path, shape: tuple[int, int], rightward: bool) -> Image32:
-    """Draw the subject alone along its path: premultiplied float32 (F, H, W, 4) in 0..1."""
-    height, width = shape
-    mirror = -1.0 if SUBJECTS[subject].faces_left and rightward else 1.0
-    pyramid = sprite_pyramid(subject)
-    layers = np.empty((len(path.x), height, width, 4), np.uint8)
-    for k in range(len(path.x)):
-        side = path.side[k] * height
-        level = int(np.clip(math.log2(pyramid[0].width / side) - 0.35 + 0.5, 0, len(pyramid) - 1))
-        picture = pyramid[level]
-        zoom, centre = picture.width / side, picture.width / 2
-        cos, sin = math.cos(math.radians(path.angle[k])), math.sin(math.radians(path.angle[k]))
-        a, b = zoom * cos * mirror, zoom * sin * mirror
-        d, e = -zoom * sin / path.squash[k], zoom * cos / path.squash[k]
-        cx, cy = path.x[k] * height, path.y[k] * height + (1 - path.squash[k]) * side / 2
-        matrix = (a, b, centre - a * cx - b * cy, d, e, centre - d * cx - e * cy)
-        layers[k] = np.asarray(
-            picture.transform(
-                (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-            )
+    def _draw(self, rng: Rng) -> ClipSpec:
+        plain = "plain" in self.scenes and rng.random() < 0.4
+        spec = ClipSpec(
+            subject=str(rng.choice(self.subjects)),
+            motion=str(rng.choice(self.motions)),
+            scene="plain" if plain else str(rng.choice(self.scenes)),
+            colour=str(rng.choice(self.colours)),
+            size=str(rng.choice(["", "", "small", "big"])),
+            seed=int(rng.integers(1 << 31)),
         )
-    return layers.astype(np.float32) / np.float32(255)
+        wanted = [name for name in self.compositions if rng.random() < COMPOSITIONS[name]]
+        return self._compose(spec, wanted, rng) if wanted else spec
+
+    def _compose(self, spec: ClipSpec, wanted: list[str], rng: Rng) -> ClipSpec:
+        """Add to a clip of one subject what is wanted and goes together; a pair has no camera."""
+        scene = SCENES.get(spec.scene)
+        if "light" in wanted and scene and scene.nights:
+            spec = replace(spec, light=str(rng.choice(LIGHT)))
+        others = [name for name in self.subjects if name != spec.subject]
+        if "pair" in wanted and others:
+            alike = rng.random() < ALIKE
+            motion = spec.motion if alike else str(rng.choice(self.motions))
+            return replace(spec, partner=str(rng.choice(others)), partner_motion=motion, size="")
+        if "camera" in wanted and scene and scene.still:
+            side = str(rng.choice(CAMERA))
+            if spec.motion in CAMERA:  # the camera goes along; against it the subject would be gone
+                side = spec.motion
+            return replace(spec, camera=side)
+        return spec

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from latte_core.data.world import SPOKEN
+from latte_core.data.world import COMPOSITIONS, SPOKEN
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=64, help="held-out prompts to generate")
     parser.add_argument("--seed", type=int, default=2024, help="which held-out prompts")
     parser.add_argument("--language", choices=SPOKEN, default="en", help="of the prompts")
+    parser.add_argument(
+        "--compose", choices=tuple(COMPOSITIONS), help="prompts of two subjects, of a camera, ..."
+    )
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--turbo", action="store_true", help="with the few-step transformer")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
@@ -97,7 +100,7 @@ def _measure(engine: Any, arguments: argparse.Namespace) -> None:
 
     probe = load_probe(arguments.probe)
     prompts = following.held_out_prompts(
-        probe.world, arguments.prompts, arguments.seed, arguments.language
+        probe.world, arguments.prompts, arguments.seed, arguments.language, arguments.compose
     )
 
     def ask(prompt: following.PromptSpec, **more: Any) -> Any:

@@ -20,29 +20,69 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from latte_core.data.pixels import to_frames, to_pixels
-from latte_core.data.world import ClipSpec, World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.scenes import SCENES
+from latte_core.data.world import CAMERA, ClipSpec, World
 from latte_core.errors import CheckpointError
 
 HEADS = ("subject", "motion", "scene", "colour")
+HALVES = ("left", "right")  # of the picture; each has a subject and a motion in a clip of two
 IGNORED = -100  # F.cross_entropy passes over this label
 
 
 def head_names(world: World) -> dict[str, tuple[str, ...]]:
-    """The classes of each head, in the order of its logits."""
-    return {
+    """The classes of each head, in the order of its logits.
+
+    A world with compositions has heads for what they bring: which way the camera pans, day or
+    night, and what is in either half of the picture.
+    """
+    names: dict[str, tuple[str, ...]] = {
         "subject": world.subjects,
         "motion": world.motions,
         "scene": world.scenes,
         "colour": world.colours,
     }
+    if "camera" in world.compositions:
+        names["camera"] = ("", *CAMERA)
+    if "light" in world.compositions:
+        names["light"] = ("day", "night")
+    if "pair" in world.compositions:
+        for half in HALVES:
+            names |= {f"{half} subject": world.subjects, f"{half} motion": world.motions}
+    return names
 
 
-def labels_of(world: World, spec: ClipSpec) -> dict[str, int]:
-    """The right class of each head; a scene other than "plain" has no colour."""
-    labels = {name: names.index(getattr(spec, name)) for name, names in head_names(world).items()}
-    if spec.scene != "plain":
-        labels["colour"] = IGNORED
-    return labels
+def answers_of(spec: ClipSpec) -> dict[str, str]:
+    """What a perfect probe would say of a clip, by head; heads that do not apply are left out.
+
+    Only plain ground has a colour, and only some places are seen by day and night; a clip of two
+    has a subject and a motion in each half, no other.
+    """
+    answers = {"scene": spec.scene, "camera": spec.camera}
+    if spec.scene == "plain":
+        answers["colour"] = spec.colour
+    elif SCENES[spec.scene].nights:
+        answers["light"] = spec.light or "day"
+    if not spec.partner:
+        return answers | {"subject": spec.subject, "motion": spec.motion}
+    for half, mover in zip(HALVES, spec.movers, strict=True):
+        answers |= {f"{half} subject": mover.subject, f"{half} motion": mover.motion}
+    return answers
+
+
+def labels_of(world: World, spec: ClipSpec, frozen: bool = False) -> dict[str, int]:
+    """The right class of each head, IGNORED where it does not apply.
+
+    A `frozen` clip repeats one frame and has no motion.
+    """
+    answers = answers_of(spec)
+    moving = [name for name in answers if name.endswith("motion") or name == "camera"]
+    for name in moving if frozen else ():
+        del answers[name]
+    return {
+        name: names.index(answers[name]) if name in answers else IGNORED
+        for name, names in head_names(world).items()
+    }
 
 
 class WorldProbe(nn.Module):
@@ -73,9 +113,17 @@ class WorldProbe(nn.Module):
             nn.GroupNorm(1, 4 * width),
             nn.GELU(),
         )
+        names = head_names(world)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(16 * width, len(names)) for name, names in head_names(world).items()}
+            {
+                name: nn.Linear(16 * width, len(classes))
+                for name, classes in names.items()
+                if not name.startswith(HALVES)
+            }
         )
+        if "pair" in world.compositions:  # one for both halves
+            self.heads["half subject"] = nn.Linear(16 * width, len(world.subjects))
+            self.heads["half motion"] = nn.Linear(16 * width, len(world.motions))
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """Name what is seen: logits (B, classes) of each head."""
@@ -83,16 +131,22 @@ class WorldProbe(nn.Module):
         x = self.frame(clips.flatten(0, 1)).unflatten(0, (batch, frames)).transpose(1, 2)
         time = torch.linspace(-1, 1, frames, device=x.device).view(1, 1, frames, 1, 1)
         x = self.clip(torch.cat([x, time.expand(batch, 1, -1, *x.shape[3:])], dim=1))
-        pooled = torch.cat(
-            [
-                x.mean((2, 3, 4)),
-                x.amax((2, 3, 4)),
-                x[:, :, 0].amax((2, 3)),
-                x[:, :, -1].amax((2, 3)),
-            ],
-            dim=1,
-        )
-        return {name: head(pooled) for name, head in self.heads.items()}
+        pooled, middle = _pool(x), x.shape[4] // 2
+        parts = dict(zip(HALVES, (_pool(x[..., :middle]), _pool(x[..., middle:])), strict=True))
+        logits = {}
+        for name in head_names(self.world):
+            half, _, kind = name.partition(" ")
+            if kind:
+                logits[name] = self.heads[f"half {kind}"](parts[half])
+            else:
+                logits[name] = self.heads[name](pooled)
+        return logits
+
+
+def _pool(x: Tensor) -> Tensor:
+    """Features (B, C, F, h, w) -> (B, 4 C): mean, largest, largest at the beginning and the end."""
+    first, last = x[:, :, 0].amax((2, 3)), x[:, :, -1].amax((2, 3))
+    return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4)), first, last], dim=1)
 
 
 @torch.no_grad()
@@ -101,7 +155,7 @@ def judge(probe: WorldProbe, frames: NDArray[np.uint8]) -> list[dict[str, str]]:
     names = head_names(probe.world)
     logits = probe.eval()(to_pixels(frames))
     best = {head: value.argmax(1).tolist() for head, value in logits.items()}
-    return [{h: names[h][best[h][i]] for h in HEADS} for i in range(len(frames))]
+    return [{h: names[h][best[h][i]] for h in names} for i in range(len(frames))]
 
 
 @dataclass(frozen=True)
@@ -124,12 +178,12 @@ class ProbeBatches(Dataset):
         rng = np.random.default_rng((self.seed, number))
         specs = [self.world.draw(rng, self.held_out) for _ in range(self.batch_size)]
         frames = np.stack([render_clip(spec, 16, self.size) for spec in specs])
-        labels = [labels_of(self.world, spec) for spec in specs]
-        for k in np.flatnonzero(rng.random(len(specs)) < self.frozen):
+        frozen = rng.random(len(specs)) < self.frozen
+        for k in np.flatnonzero(frozen):
             frames[k] = frames[k, rng.integers(16)]
-            labels[k]["motion"] = IGNORED
+        labels = [labels_of(self.world, *pair) for pair in zip(specs, frozen, strict=True)]
         clips = to_pixels(frames)
-        batch = {head: torch.tensor([label[head] for label in labels]) for head in HEADS}
+        batch = {head: torch.tensor([label[head] for label in labels]) for head in labels[0]}
         return {"clips": clips if self.plain else _disturb(clips, rng), **batch}
 
 
@@ -155,7 +209,7 @@ class ProbeTask:
         """Sum of the heads' cross-entropies; logs their accuracies."""
         logits = model(batch["clips"])
         total, figures = torch.zeros((), device=batch["clips"].device), {}
-        for head in HEADS:
+        for head in logits:
             known = batch[head] != IGNORED
             if known.any():
                 total = total + F.cross_entropy(logits[head], batch[head], ignore_index=IGNORED)
@@ -169,6 +223,17 @@ class ProbeTask:
         """Show the middle frames of a few held-out clips: the probe has no picture of its own."""
         clips = ProbeBatches(self.batches.world, self.batches.size, 8, 9, True, True)[0]["clips"]
         return Image.fromarray(np.concatenate(list(to_frames(clips[:, 8])), axis=1))
+
+
+def start_probe(probe: WorldProbe, path: Path) -> list[str]:
+    """Give a new probe the weights of another; the names of those that it lacks are returned.
+
+    Raises CheckpointError if the file cannot be read.
+    """
+    theirs, own = load_probe(path).state_dict(), probe.state_dict()
+    known = {n: t for n, t in theirs.items() if n in own and own[n].shape == t.shape}
+    probe.load_state_dict(own | known)
+    return sorted(set(own) - set(known))
 
 
 def save_probe(probe: WorldProbe, path: Path) -> None:

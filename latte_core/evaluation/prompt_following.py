@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latte_core.data.captions import write_caption
-from latte_core.data.world import ClipSpec, World, render_clip
-from latte_core.evaluation.probe import HEADS, WorldProbe, judge
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec, World
+from latte_core.evaluation.probe import HALVES, HEADS, WorldProbe, answers_of, judge
 
 Frames = NDArray[np.uint8]
+Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class PromptSpec:
 class Following:
     """Share of right answers per head over `count` clips; colour counts plain scenes only.
 
-    "all" is the share of clips that have everything right that their prompt says.
+    A clip of two has its subjects right if both are there, its motions if each does its own. "all"
+    is the share of clips that have everything right that their prompt says.
     """
 
     row: str
@@ -44,11 +47,23 @@ class Following:
 
 
 def held_out_prompts(
-    world: World, count: int, seed: int = 2024, language: str = "en"
+    world: World,
+    count: int,
+    seed: int = 2024,
+    language: str = "en",
+    composition: str | None = None,
 ) -> list[PromptSpec]:
-    """Draw prompts whose combinations the model has never seen. The same seed, the same clips."""
-    rng, words = np.random.default_rng(seed), random.Random(seed)
-    specs = [world.draw(rng, held_out=True) for _ in range(count)]
+    """Draw prompts whose combinations the model has never seen. The same seed, the same clips.
+
+    They are of one subject in one place, or of a `composition` of the world.
+    """
+    rng, words, plain = np.random.default_rng(seed), random.Random(seed), world.plainly
+    specs = [
+        plain.draw_composed(rng, composition, held_out=True)
+        if composition
+        else plain.draw(rng, held_out=True)
+        for _ in range(count)
+    ]
     captions = [write_caption(spec, words, (language,)) for spec in specs]
     return [
         PromptSpec(c, s, seed + i) for i, (c, s) in enumerate(zip(captions, specs, strict=True))
@@ -61,15 +76,34 @@ def score(
     """Let the probe name what each clip shows and compare it with the specs."""
     seen = [answer for clip in clips for answer in judge(probe, clip[None])]
     marks = [_marks(answer, spec) for answer, spec in zip(seen, specs, strict=True)]
-    right = {head: _share([mark[head] for mark in marks if head in mark]) for head in HEADS}
+    heads = (*HEADS, *(name for name in ("camera", "light") if any(name in m for m in marks)))
+    right = {head: _share([mark[head] for mark in marks if head in mark]) for head in heads}
     right["all"] = _share([all(mark.values()) for mark in marks])
     return Following(row, len(specs), right)
 
 
 def _marks(answer: dict[str, str], spec: ClipSpec) -> dict[str, bool]:
-    """Which heads agree with a spec; colour only where it is to be seen."""
-    heads = [head for head in HEADS if head != "colour" or spec.scene == "plain"]
-    return {head: answer[head] == getattr(spec, head) for head in heads}
+    """Which heads agree with a spec, for all that its prompt says."""
+    wanted = answers_of(spec)
+    said = [head for head in HEADS if head in wanted]
+    said += [name for name in ("camera", "light") if spec.has(name)]
+    marks = {head: answer[head] == wanted[head] for head in said}
+    return marks | _marks_of_two(answer, spec) if spec.partner else marks
+
+
+def _marks_of_two(answer: dict[str, str], spec: ClipSpec) -> dict[str, bool]:
+    """Are both subjects there, and does each do its own? Which is left the prompt does not say."""
+    wanted = [(mover.subject, mover.motion) for mover in spec.movers]
+    found = [(answer[f"{half} subject"], answer[f"{half} motion"]) for half in HALVES]
+    best = max((found, found[::-1]), key=lambda order: _agreement(order, wanted))
+    subjects, motions = ([a[i] == b[i] for a, b in zip(best, wanted, strict=True)] for i in (0, 1))
+    return {"subject": all(subjects), "motion": all(motions)}
+
+
+def _agreement(found: Pairs, wanted: Pairs) -> tuple[int, int]:
+    """How many subjects agree, then how many motions."""
+    both = list(zip(found, wanted, strict=True))
+    return sum(a[0] == b[0] for a, b in both), sum(a[1] == b[1] for a, b in both)
 
 
 def _share(marks: Sequence[bool]) -> float:
@@ -85,7 +119,8 @@ def score_stills(
     stands still.
     """
     seen = _marks(judge(probe, clip[None])[0], spec)
-    seen.pop("motion")
+    for name in ("motion", "camera"):
+        seen.pop(name, None)
     if not all(seen.values()):
         return None
     same = []
@@ -127,7 +162,7 @@ def measure_following(
 
 def format_table(rows: Sequence[Following]) -> str:
     """The rows as a Markdown table, in percent."""
-    columns = (*HEADS, "all")
+    columns = tuple(rows[0].right)
     lines = ["| clips | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for row in rows:
         cells = " | ".join(f"{100 * row.right[head]:.1f} %" for head in columns)

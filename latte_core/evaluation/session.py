@@ -13,7 +13,8 @@ from PIL import Image
 
 from latte_core.components.vae import decode_frames, encode_frames, load_vae
 from latte_core.data.pixels import to_pixels
-from latte_core.data.world import ClipSpec, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec
 from latte_core.evaluation.probe import WorldProbe
 from latte_core.evaluation.prompt_following import PromptSpec, score_stills
 from latte_core.evaluation.shapes import Frames, ShapeReport, seen

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from latte_core.data.pixels import to_frames, to_pixels
-from latte_core.data.world import World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import World
 from latte_core.training.loop import Losses
 
 

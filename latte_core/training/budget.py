@@ -96,7 +96,7 @@ def measure(run: stages.Run) -> dict[str, float]:
         teacher = stages.new_text_to_video(recipe, text_encoder)
         task = stages.turbo_task(trial, teacher, text_encoder, clips)
         seconds["turbo"] = _step(task, trial, "turbo", folder)
-        seconds["probe"] = _step(stages.probe_task(recipe), run, "probe", folder)
+        seconds["probe"] = _step(stages.probe_task(trial), run, "probe", folder)
     for stage, value in seconds.items():
         log.info("%s: %.3f s a %s", stage, value, "clip" if stage == "clips" else "step")
     return seconds

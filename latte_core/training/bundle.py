@@ -17,7 +17,7 @@ from latte_core.components.vae import encode_frames, load_vae, save_vae
 from latte_core.data.captions import LANGUAGES
 from latte_core.data.hints import nearest_words
 from latte_core.data.pixels import to_pixels
-from latte_core.data.world import render_clip
+from latte_core.data.render import render_clip
 from latte_core.diffusion.loss import BETA_END, BETA_START, TRAIN_STEPS
 from latte_core.model import Latte
 from latte_core.training.recipe import Recipe

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu"), help="instead of the recipe's")
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
     parser.add_argument(
-        "--start-from", type=Path, help="model folder whose weights a new run begins with"
+        "--start-from",
+        type=Path,
+        help="model folder (for the stage probe: a probe) whose weights a new run begins with",
     )
     parser.add_argument("--fresh", action="store_true", help="do not go on from a saved state")
 

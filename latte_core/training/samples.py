@@ -17,8 +17,9 @@ from latte_core.components.text_encoder import TextEncoder
 from latte_core.data.captions import write_caption
 from latte_core.data.draws import draw_joint
 from latte_core.data.pixels import to_pixels
+from latte_core.data.render import render_clip
 from latte_core.data.video_set import Clip
-from latte_core.data.world import World, render_clip
+from latte_core.data.world import World
 from latte_core.errors import DataError
 from latte_core.training.text_to_video import Batch, tokenize_captions
 

@@ -58,7 +58,7 @@ class Run:
     """A recipe, where its runs live, and what the caller changes about every loop.
 
     `start_from` is a model folder whose weights a stage begins with if it has no state of its own
-    and no earlier stage to follow.
+    and no earlier stage to follow; for the stage "probe" it is a probe's file.
     """
 
     recipe: Recipe
@@ -313,20 +313,25 @@ def train_probe(run: Run) -> None:
     """Train the probe on rendered clips and write it."""
     from latte_core.evaluation.probe import save_probe
 
-    average: Any = run.train(probe_task(run.recipe), run.recipe.probe.loop, "probe")
+    average: Any = run.train(probe_task(run), run.recipe.probe.loop, "probe")
     save_probe(average, run.folder / "probe.safetensors")
 
 
-def probe_task(recipe: Recipe) -> Task:
-    """Put the probe's task together."""
-    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe
+def probe_task(run: Run) -> Task:
+    """Put the probe's task together; it begins with the probe that the run is given, if any."""
+    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe, start_probe
 
+    recipe = run.recipe
     torch.manual_seed(recipe.seed)
     r = recipe.probe
+    probe = WorldProbe(recipe.world, r.width)
+    if run.start_from is not None and run.start_from.is_file():
+        new = start_probe(probe, run.start_from)
+        log.info("started from %s; new: %s", run.start_from.name, ", ".join(new) or "nothing")
     batches = ProbeBatches(
         recipe.world, recipe.size, r.batch_size, recipe.seed + 11, frozen=r.frozen
     )
-    return ProbeTask(WorldProbe(recipe.world, r.width), batches)
+    return ProbeTask(probe, batches)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from PIL import Image
 from latte_core import Engine, GenerationRequest, load_picture
 from latte_core.components.vae import decode_frames, encode_frames
 from latte_core.data.pixels import to_pixels
-from latte_core.data.world import ClipSpec, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec
 from latte_core.evaluation.probe import judge, load_probe
 from latte_core.evaluation.shapes import psnr
 from latte_core.evaluation.smoothness import seam

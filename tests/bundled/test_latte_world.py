@@ -11,7 +11,8 @@ from latte_core import Engine, GenerationRequest, checkpoints
 from latte_core.components.vae import decode_frames, encode_frames, load_vae
 from latte_core.data.hints import nearest_words
 from latte_core.data.pixels import to_pixels
-from latte_core.data.world import World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import World
 from latte_core.evaluation.probe import load_probe
 from latte_core.evaluation.prompt_following import held_out_prompts, score, shuffled
 

@@ -9,9 +9,10 @@ import pytest
 from latte_core.components.text_encoder import new_text_encoder
 from latte_core.data import russian
 from latte_core.data.captions import vocabulary, write_caption
+from latte_core.data.motions import MOTIONS
 from latte_core.data.scenes import COLOURS, SCENES
 from latte_core.data.sprites import SUBJECTS
-from latte_core.data.world import MOTIONS, ClipSpec, World
+from latte_core.data.world import ClipSpec, World
 
 
 def spec_of(motion, subject="balloon", size="", scene="plain"):

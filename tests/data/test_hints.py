@@ -5,9 +5,10 @@ import pytest
 from latte_core.components.vocabulary import Vocabulary
 from latte_core.data import hints
 from latte_core.data.captions import vocabulary
+from latte_core.data.motions import MOTIONS
 from latte_core.data.scenes import SCENES
 from latte_core.data.sprites import SUBJECTS
-from latte_core.data.world import MOTIONS, World
+from latte_core.data.world import World
 
 WORLD = World(
     ("cat", "rocket", "car", "whale", "star"),

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from latte_core.data.latents import Renders, draw_specs, encode_clips, load_clips, save_clips
-from latte_core.data.world import World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import World
 from latte_core.errors import DataError
 
 WORLD = World(("cat", "car"), ("left", "right"), ("plain",), ("red", "blue"))

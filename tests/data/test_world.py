@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from latte_core.data.motions import MOTIONS
+from latte_core.data.render import render_clip
 from latte_core.data.scenes import COLOURS, SCENES
 from latte_core.data.sprites import SPRITES, SUBJECTS, sprite_pyramid
-from latte_core.data.world import MOTIONS, ClipSpec, World, render_clip
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 SIZE = 48

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latte_core.data.captions import vocabulary
-from latte_core.data.world import World, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import CheckpointError
 from latte_core.evaluation import prompt_following as following
 from latte_core.evaluation.probe import (
@@ -16,11 +17,13 @@ from latte_core.evaluation.probe import (
     ProbeBatches,
     ProbeTask,
     WorldProbe,
+    answers_of,
     head_names,
     judge,
     labels_of,
     load_probe,
     save_probe,
+    start_probe,
 )
 
 WORLD = World(("cat", "rocket"), ("left", "right"), ("plain", "night"), ("red", "blue", "white"))
@@ -29,18 +32,19 @@ WORLD = World(("cat", "rocket"), ("left", "right"), ("plain", "night"), ("red", 
 class Oracle(torch.nn.Module):
     """Knows every clip that it was told about, by the sum of its pixels."""
 
-    def __init__(self, specs):
+    def __init__(self, specs, world=WORLD):
         super().__init__()
-        self.world = WORLD
+        self.world = world
         clips = [render_clip(spec, 16, 32).astype(np.float64) / 127.5 - 1 for spec in specs]
         self.known = [(clip.sum(), spec) for clip, spec in zip(clips, specs, strict=True)]
 
     def forward(self, clips):
         total = float(clips.double().sum())
         spec = min(self.known, key=lambda pair: abs(pair[0] - total))[1]
+        said = answers_of(spec)
         return {
-            head: torch.tensor([[float(name == getattr(spec, head)) for name in names]])
-            for head, names in head_names(WORLD).items()
+            head: torch.tensor([[float(name == said.get(head)) for name in names]])
+            for head, names in head_names(self.world).items()
         }
 
 
@@ -111,6 +115,100 @@ def test_colour_counts_on_plain_ground_only():
     row = following.score(Oracle(specs), clips, specs, "night")
     assert math.isnan(row.right["colour"])
     assert labels_of(WORLD, specs[0])["colour"] == IGNORED
+
+
+PAIRS = World(
+    ("cat", "rocket", "star"),
+    ("left", "up", "down"),
+    ("plain", "meadow", "desert", "snow", "road", "night"),
+    ("red", "blue", "white"),
+    compositions=("pair", "camera", "light"),
+)
+PAIR = ClipSpec("cat", "up", "meadow", "red", "", 1, "star", "down", light="night")
+
+
+def test_perfect_probe_scores_all_of_a_composed_clip():
+    for composition, heads in (("pair", set()), ("camera", {"camera"}), ("light", {"light"})):
+        prompts = following.held_out_prompts(PAIRS, 6, composition=composition)
+        specs = [p.spec for p in prompts]
+        assert all(spec.has(composition) and PAIRS.is_held_out(spec) for spec in specs)
+        clips = [render_clip(spec, 16, 32) for spec in specs]
+        oracle = Oracle(specs, PAIRS)
+        row = following.score(oracle, clips, specs, "real")
+        assert set(row.right) == {*HEADS, "all"} | heads
+        assert all(value == 1 for value in row.right.values() if not math.isnan(value))
+        floor = following.score(oracle, clips, following.shuffled(specs), "floor")
+        assert floor.right["all"] < 1
+        assert following.format_table([row]).count("100.0 %") >= 4
+
+
+def test_two_are_right_whichever_stands_left_and_each_with_its_own_motion():
+    said = {"scene": "meadow", "light": "night", "colour": "red", "camera": ""}
+
+    def marks(left, right):
+        answer = dict(said)
+        for half, (subject, motion) in (("left", left), ("right", right)):
+            answer |= {f"{half} subject": subject, f"{half} motion": motion}
+        return following._marks(answer, PAIR)
+
+    right = {"scene": True, "light": True, "subject": True, "motion": True}
+    assert marks(("cat", "up"), ("star", "down")) == right
+    assert marks(("star", "down"), ("cat", "up")) == right
+    assert marks(("cat", "down"), ("star", "up")) == right | {"motion": False}
+    assert marks(("cat", "up"), ("cat", "down")) == right | {"subject": False}
+    assert marks(("rocket", "up"), ("star", "down")) == right | {"subject": False}
+
+
+def test_labels_of_two_are_those_of_the_halves():
+    labels = labels_of(PAIRS, PAIR)
+    names = head_names(PAIRS)
+    told = {h: names[h][k] for h, k in labels.items() if k != IGNORED}
+    assert told == {
+        **{"scene": "meadow", "camera": "", "light": "night"},
+        **{"left subject": "cat", "left motion": "up"},
+        **{"right subject": "star", "right motion": "down"},
+    }
+    frozen = labels_of(PAIRS, PAIR, frozen=True)
+    gone = {h for h in labels if labels[h] != IGNORED and frozen[h] == IGNORED}
+    assert gone == {"left motion", "right motion", "camera"}
+
+
+class Seen(torch.nn.Module):
+    """Finds nothing in the left half of the picture, and something everywhere in the right."""
+
+    def forward(self, clips):
+        features = torch.zeros(len(clips), 16, 2, 4, 4)
+        features[..., 2:] = 1
+        return features
+
+
+def test_halves_of_the_picture_are_looked_at_apart():
+    torch.manual_seed(0)
+    probe = WorldProbe(PAIRS, 4).eval()
+    clips = torch.rand(1, 16, 3, 64, 64) * 2 - 1
+    batches = ProbeBatches(PAIRS, 32, 6)
+    loss, figures = ProbeTask(probe, batches).loss(probe, batches[0], torch.Generator())
+    assert math.isfinite(float(loss.detach())) and set(figures) == set(head_names(PAIRS))
+    probe.clip = Seen()
+    with torch.no_grad():
+        logits = probe(clips)
+    for kind in ("subject", "motion"):
+        head = probe.heads[f"half {kind}"]
+        assert torch.equal(logits[f"left {kind}"][0], head.bias)
+        assert torch.allclose(logits[f"right {kind}"][0], head.bias + head.weight.sum(1), atol=1e-5)
+
+
+def test_probe_goes_on_from_another_that_knew_less(tmp_path):
+    torch.manual_seed(0)
+    plain = WorldProbe(PAIRS.plainly, 4).half().float()
+    save_probe(plain, tmp_path / "probe.safetensors")
+    more = WorldProbe(PAIRS, 4)
+    new = start_probe(more, tmp_path / "probe.safetensors")
+    heads = ("camera", "light", "half subject", "half motion")
+    assert new == sorted(f"heads.{head}.{part}" for head in heads for part in ("weight", "bias"))
+    clips = torch.rand(1, 16, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(clips)["subject"], more.eval()(clips)["subject"])
 
 
 def test_table_has_ceiling_generated_and_floor():

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from latte_core.data.world import ClipSpec, render_clip
+from latte_core.data.render import render_clip
+from latte_core.data.world import ClipSpec
 from latte_core.evaluation.probe import load_probe
 from latte_core.evaluation.shapes import ShapeReport, first_change, psnr, seen
 
