@@ -53,11 +53,11 @@ def vocabulary(world: World) -> list[str]:
 
 
 def _write_english(spec: ClipSpec, rng: random.Random) -> str:
-    place = _english_place(spec, rng)
     if spec.partner:
-        return _english_pair(spec, place, rng)
+        return _english_pair(spec, rng)
     noun = _english_noun(spec.subject, spec.size, rng)
     verb = rng.choice(MOTIONS[spec.motion])
+    place = _english_place(spec, rng)
     order = rng.random()
     if order < 0.6:
         told = f"{noun} {verb} {place}"
@@ -93,8 +93,9 @@ def _in_light(
     return _either_way((place, rng.choice(phrases[spec.light])), rng) if spec.light else place
 
 
-def _english_pair(spec: ClipSpec, place: str, rng: random.Random) -> str:
-    """Two subjects in either order, joined or each with its verb."""
+def _english_pair(spec: ClipSpec, rng: random.Random) -> str:
+    """Two subjects in either order, joined or each with its verb, before or after the place."""
+    place = _english_place(spec, rng)
     nouns = [_english_noun(mover.subject, "", rng) for mover in spec.movers]
     verbs = [rng.choice(MOTIONS[mover.motion]) for mover in spec.movers]
     if spec.motion == spec.partner_motion and rng.random() < 0.7:
@@ -166,13 +167,13 @@ def _compositions(
 
 def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
     """Subject, verb and place in any order, as Russian allows; adjectives agree with the noun."""
-    place = _russian_place(spec, rng)
     if spec.partner:
-        parts = [_russian_pair(spec, rng), place]
+        parts = [_russian_pair(spec, rng)]
     else:
         noun, gender = rng.choice(russian.NOUNS[spec.subject])
         noun = f"{russian.SIZES[spec.size][gender]} {noun}".strip()
-        parts = [noun, rng.choice(russian.VERBS[spec.motion]), place]
+        parts = [noun, rng.choice(russian.VERBS[spec.motion])]
+    parts.append(_russian_place(spec, rng))
     if rng.random() < 0.5:
         rng.shuffle(parts)
     start = "видео где " if rng.random() < 0.1 else ""

@@ -60,6 +60,22 @@ def test_prompts_are_held_out_and_named_by_their_seed():
     assert not {p.prompt for p in russian} & {p.prompt for p in prompts}
 
 
+def test_prompts_stay_those_of_the_published_figures():
+    """Figures of one year can be compared with those of another: same seed, same sentences."""
+    world = World(WORLD.subjects, WORLD.motions, WORLD.scenes, WORLD.colours, ("en", "ru"))
+    told = [p.prompt for p in following.held_out_prompts(world, 3)]
+    assert told == [
+        "on a plain blue background the small rocket moves to the left",
+        "a cat travels right on a plain white background",
+        "a rocket goes left on a plain blue background",
+    ]
+    assert [p.prompt for p in following.held_out_prompts(world, 3, language="ru")] == [
+        "маленький звездолет идет влево на однотонном синем фоне",
+        "едет направо котик на белом фоне",
+        "звездолет едет налево на синем фоне",
+    ]
+
+
 def test_right_clips_score_all_and_shuffled_prompts_score_less():
     specs = [p.spec for p in following.held_out_prompts(WORLD, 8)]
     clips = [render_clip(spec, 16, 32) for spec in specs]
