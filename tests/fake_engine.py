@@ -32,6 +32,7 @@ DEFAULTS = SimpleNamespace(
     width=64,
     fps=8,
     scheduler="ddim",
+    plan="full",
 )
 
 
