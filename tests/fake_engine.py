@@ -43,6 +43,7 @@ class FakeInfo(SimpleNamespace):
     plan_shares = EngineInfo.plan_shares
     nearest_plan = EngineInfo.nearest_plan
     plans = EngineInfo.plans
+    default_share = EngineInfo.default_share
 
 
 INFO = FakeInfo(

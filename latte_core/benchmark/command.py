@@ -227,7 +227,8 @@ def _judge(arguments: argparse.Namespace, rows: Sequence[Any], asked: _Asked) ->
         if arguments.prompts:
             followed = score(probe, made, asked.specs[: len(made)], name).right["all"]
         # Turbo goes a way of its own: there is no exact clip that it should be near to.
-        compared = row in plans and not row.subject.setting.turbo
+        alike = row.subject.setting.steps == exact.subject.setting.steps
+        compared = row in plans and alike and not row.subject.setting.turbo
         near = _mean_nearness(made, exact_clips) if compared else None
         if near is not None or followed is not None:
             quality[name] = Quality(near, followed, len(made))
