@@ -124,7 +124,7 @@ def _find(
     arguments: argparse.Namespace,
 ) -> dict[str, StepPlan]:
     """Record, probe, search; fit the best few of every budget and the neighbours of the best."""
-    from latte_core.calibration.follow import follow, improve
+    from latte_core.calibration.follow import evenly, follow, improve
     from latte_core.calibration.samples import CALIBRATING_SEED, draw_samples
     from latte_core.calibration.search import search
     from latte_core.calibration.trajectory import gather_facts, record
@@ -145,6 +145,7 @@ def _find(
     found: dict[str, StepPlan] = {}
     for plans in search(facts, budgets, CANDIDATES):
         attempt = partial(follow, pipeline, runs)
+        plans.append(evenly(plans[0].name, facts.calls, plans[0].rows))
         start = min(map(attempt, plans), key=lambda fitted: fitted[1])
         best, error = improve(*start, arguments.tries, attempt)
         _say(f"{best.name}: {best.rows} rows, squared error {start[1]:.2g}, then {error:.2g}")

@@ -226,6 +226,19 @@ def improve(
             return plan, error
 
 
+def evenly(name: str, total: int, rows: int) -> StepPlan:
+    """A table of so many rows whose evaluations are as far from each other as can be.
+
+    A row that is left over goes to the last step.
+    """
+    whole = min(total, max(1, rows // 2))
+    places = {index * total // whole for index in range(whole)}
+    letters: list[Evaluation] = ["both" if n in places else "reuse" for n in range(total)]
+    if letters[-1] == "reuse" and rows % 2 and rows > 1:
+        letters[-1] = "prompt"
+    return StepPlan(name, tuple(map(blank, letters)))
+
+
 def neighbours(letters: tuple[Evaluation, ...]) -> list[tuple[Evaluation, ...]]:
     """Tables of the same work: two entries at most two steps apart trade places, or two become one.
 

@@ -1,5 +1,6 @@
 """Calibration on a real run of a small model, its command, and the file that it leaves."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 from tiny_requests import ask
 
 from latte_core import CheckpointError, Engine, RequestError
-from latte_core.calibration.follow import blank, follow, improve, neighbours
+from latte_core.calibration.follow import blank, evenly, follow, improve, neighbours
 from latte_core.calibration.samples import draw_samples
 from latte_core.calibration.trajectory import final_error, gather_facts, record
 from latte_core.checkpoints import model_hash
@@ -84,6 +85,15 @@ def test_plans_of_other_samplers_are_followed(engine, scheduler):
     fitted, error = follow(pipeline, [run], plain)
     assert error < final_error(pipeline, run, plain)
     assert error == pytest.approx(final_error(pipeline, run, fitted), rel=1e-3)
+
+
+@pytest.mark.parametrize("total,rows", [(20, 10), (20, 11), (6, 4), (3, 1), (5, 10), (20, 40)])
+def test_even_tables_have_the_rows_that_are_asked_for(total, rows):
+    plan = evenly("even", total, rows)
+    evaluated = [n for n, step in enumerate(plan.steps) if step.evaluation == "both"]
+    assert evaluated[0] == 0 and len(plan.steps) == total and plan.rows == max(2, rows)
+    gaps = [b - a for a, b in itertools.pairwise(evaluated)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_neighbours_are_tables_of_the_same_work():
