@@ -39,7 +39,8 @@ PARAMETERS = {
     "class_label": "class of the video for a model of classes, from 0; /status lists them",
     "image_class_labels": "classes of the stills, with commas between",
     "image_prompts": "prompts of the stills, a line each; an empty line takes the video's prompt",
-    "plan": "step plan, which saves work; /status lists them; full leaves nothing out",
+    "plan": "step plan, which saves work; /status lists them; full leaves nothing out; the model's "
+    "own by default",
     "turbo": "whether to take the model's few-step transformer, if it has one",
     "tempo": "how a longer clip moves: stretch or steady; the model's own if left out",
     "first_frame": "picture that the clip begins with, as a data URL of at most 128 KiB",

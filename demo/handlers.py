@@ -156,8 +156,11 @@ class Handlers:
             raise RequestError(
                 "plan", f"budget must be a number from 0 to 100, not {budget!r:.40}."
             )
-        if info is None or budget == ALL:
+        if info is None:
             return request
+        if budget == ALL:
+            own = info.defaults.plan != "full" and not request.turbo
+            return replace(request, plan="full") if own else request
         steps = request.num_inference_steps
         return replace(request, plan=info.nearest_plan(budget / ALL, request.scheduler, steps))
 

@@ -153,6 +153,8 @@ class Story:
 
     def _encoded(self, event: Encoded) -> StageState:
         notes = [self._unknown(event)]
+        if event.missing_plan and event.plan == "full":
+            notes.append(self._texts("run.plan.missing", plan=event.missing_plan))
         if self.stepped:
             notes.append(self._texts("memory.stepped", plan=self.stepped[-1]))
         note, reworded = " ".join(filter(None, notes)), event.reworded(self._prompt)

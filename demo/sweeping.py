@@ -152,5 +152,5 @@ class Sweeping:
             "plans": info.plan_shares(),
             "models": list(self.models()),
             "defaults": {name: getattr(defaults, name) for name in names}
-            | {"scheduler": defaults.scheduler},
+            | {"scheduler": defaults.scheduler, "plan": defaults.plan},
         }

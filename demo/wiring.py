@@ -201,13 +201,20 @@ def show_model(
         _first("num_inference_steps", steps, start.steps, linked),
         _guidance(info, start, linked),
         gr.update(choices=scheduler_choices(texts, info.schedulers)),
-        gr.update(interactive=True),
+        _budget(info, linked),
         _lengths(info, linked),
         gr.update(visible=info.turbo),
         *_shape(info, texts, linked),
         *_told(info, texts, linked),
         *(gr.update(value=text, visible=reads_text) for text in examples),
     ]
+
+
+def _budget(info: EngineInfo, linked: AbstractSet[str]) -> Any:
+    """The budget can be set; it begins with the work that the model's own step plan does."""
+    if info.defaults.plan == "full" or "plan" in linked:
+        return gr.update(interactive=True)
+    return gr.update(interactive=True, value=round(100 * info.default_share, 1))
 
 
 def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from latte_core.diffusion.step_plan import FULL
 from latte_core.engine.events import (
     Decoding,
     Encoded,
@@ -278,6 +279,8 @@ class Progress:
         elif isinstance(event, Encoded):
             if event.unknown_words:
                 self._note(f"The model does not know: {_told(event)}")
+            if note := _planned(event):
+                self._note(note)
         elif isinstance(event, Step):
             left = "" if event.eta_s is None else f"  {event.eta_s:.0f} s left"
             self._draw(f"{_bar(event.index, event.total)} step {event.index}/{event.total}{left}")
@@ -311,6 +314,18 @@ class Progress:
 def _bar(done: int, total: int) -> str:
     filled = BAR_WIDTH * done // max(total, 1)
     return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
+
+
+def _planned(event: Encoded) -> str:
+    """The step plan that is followed, and why it is not the model's own; "" for all the work."""
+    if event.plan != FULL:
+        return f"Step plan {event.plan}."
+    if event.missing_plan:
+        return (
+            f"All of the work is done: the model's step plan {event.missing_plan} was not found "
+            "for these settings."
+        )
+    return ""
 
 
 def _told(event: Encoded) -> str:

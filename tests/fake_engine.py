@@ -32,6 +32,7 @@ DEFAULTS = SimpleNamespace(
     width=64,
     fps=8,
     scheduler="ddim",
+    plan="full",
 )
 
 
@@ -42,6 +43,7 @@ class FakeInfo(SimpleNamespace):
     plan_shares = EngineInfo.plan_shares
     nearest_plan = EngineInfo.nearest_plan
     plans = EngineInfo.plans
+    default_share = EngineInfo.default_share
 
 
 INFO = FakeInfo(

@@ -13,6 +13,7 @@ from typing import Any
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SHAPES = ("world", "latte-1")
 TURBO = "turbo"  # among the plans: the few-step transformer
+DEFAULT = "default"  # among the plans: what a request that leaves all open gets
 LATTE_1_STEPS = 50  # of the stock pipeline and of Latte-1's samples
 
 
@@ -25,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--plans",
         default="full",
-        help="step plans to run beside full, such as budget-50,turbo, or a precision as bf16",
+        help="step plans to run beside full, such as budget-50,turbo, a precision as bf16, or "
+        "default for the model's own settings",
     )
     add("--steps", type=int, help="denoising steps (default: the model's own)")
     add("--stock-steps", type=int, help="denoising steps of stock, if others")
@@ -134,9 +136,10 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
     """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours.
 
     "turbo" among the plans is the few-step transformer with its own steps, a precision's name the
-    full plan in those numbers.
+    full plan in those numbers, "default" the model's own steps and plan, whatever the others run.
     """
     from latte_core.benchmark.subjects import Setting
+    from latte_core.diffusion.step_plan import FULL
     from latte_core.engine.precision import PRECISIONS
     from latte_core.engine.request import GenerationRequest
 
@@ -145,7 +148,7 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
     size = arguments.size
     plans = [name for name in arguments.plans.split(",") if name and name != "full"]
 
-    def setting(name: str, steps: int, plan: str | None = None, turbo: bool = False) -> Setting:
+    def setting(name: str, steps: int, plan: str = FULL, turbo: bool = False) -> Setting:
         return Setting(
             name,
             steps,
@@ -162,6 +165,11 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
         if plan in PRECISIONS:
             exact = setting(f"ours, {steps} steps, {plan}", steps)
             return replace(exact, precision=plan)
+        if plan == DEFAULT:
+            told = f"{defaults.num_inference_steps} steps, plan {defaults.plan}"
+            return setting(
+                f"ours, default settings ({told})", defaults.num_inference_steps, defaults.plan
+            )
         if plan != TURBO:
             return setting(f"ours, {steps} steps, plan {plan}", steps, plan)
         own = parts.defaults_for(GenerationRequest("any", turbo=True)).num_inference_steps
@@ -219,7 +227,8 @@ def _judge(arguments: argparse.Namespace, rows: Sequence[Any], asked: _Asked) ->
         if arguments.prompts:
             followed = score(probe, made, asked.specs[: len(made)], name).right["all"]
         # Turbo goes a way of its own: there is no exact clip that it should be near to.
-        compared = row in plans and not row.subject.setting.turbo
+        alike = row.subject.setting.steps == exact.subject.setting.steps
+        compared = row in plans and alike and not row.subject.setting.turbo
         near = _mean_nearness(made, exact_clips) if compared else None
         if near is not None or followed is not None:
             quality[name] = Quality(near, followed, len(made))

@@ -25,7 +25,7 @@ STAGES = ("text", "denoise", "decode", "all")
 
 @dataclass(frozen=True)
 class Setting:
-    """How one row of the table generates. `plan` is None for the stock pipeline and for "full".
+    """How one row of the table generates. The stock pipeline reads no `plan`.
 
     `precision` is None where it is that of the stock pipeline.
     """
@@ -37,7 +37,7 @@ class Setting:
     frames: int
     height: int
     width: int
-    plan: str | None = None
+    plan: str = "full"
     turbo: bool = False
     precision: str | None = None
 

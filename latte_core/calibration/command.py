@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 BUDGETS = "0.75,0.5,0.33,0.25,0.2,0.15"
 PROBES = 17  # of all steps; what lies between is interpolated
-CANDIDATES = 2  # plans of a budget that are run to the end to see which is best
+CANDIDATES = 2  # plans of a budget that are fitted to see which is best
+TRIES = 24  # of neighbours of the best one, fitted too; more than 60 found nothing better
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, help="guidance; the model's default")
     parser.add_argument("--prompts", type=int, default=3, help="full runs to learn from")
     parser.add_argument("--every", type=int, help="probe every so many steps; 17 in all")
+    parser.add_argument(
+        "--tries", type=int, default=TRIES, help="neighbours of a table to try, for every budget"
+    )
     parser.add_argument(
         "--budgets", default=BUDGETS, help="shares of the work, with commas between", metavar="LIST"
     )
@@ -118,10 +123,11 @@ def _find(
     budgets: list[float],
     arguments: argparse.Namespace,
 ) -> dict[str, StepPlan]:
-    """Record, probe, search; of the best few of every budget keep the one that proves best."""
+    """Record, probe, search; fit the best few of every budget and the neighbours of the best."""
+    from latte_core.calibration.follow import evenly, follow, improve
     from latte_core.calibration.samples import CALIBRATING_SEED, draw_samples
     from latte_core.calibration.search import search
-    from latte_core.calibration.trajectory import final_error, gather_facts, record
+    from latte_core.calibration.trajectory import gather_facts, record
     from latte_core.engine.engine import describe
 
     parts = pipeline.parts
@@ -138,9 +144,11 @@ def _find(
     facts = gather_facts(pipeline, runs, every, scale)
     found: dict[str, StepPlan] = {}
     for plans in search(facts, budgets, CANDIDATES):
-        errors = [sum(final_error(pipeline, run, plan) for run in runs) for plan in plans]
-        best = plans[errors.index(min(errors))]
-        _say(f"{best.name}: {best.rows} rows, squared error {min(errors) / len(runs):.2g}")
+        attempt = partial(follow, pipeline, runs)
+        plans.append(evenly(plans[0].name, facts.calls, plans[0].rows))
+        start = min(map(attempt, plans), key=lambda fitted: fitted[1])
+        best, error = improve(*start, arguments.tries, attempt)
+        _say(f"{best.name}: {best.rows} rows, squared error {start[1]:.2g}, then {error:.2g}")
         found[best.name] = best
     return found
 

@@ -64,6 +64,12 @@ class Run:
     conditions: Conditions
     latents: Matrix
 
+    def latents_after(self, index: int) -> Tensor:
+        """The latents (1, C, F, h, w) behind step `index`, counted from 0."""
+        if index + 1 == len(self.states):
+            return torch.from_numpy(self.latents).float()
+        return self.states[index + 1].tracks[0].latents.cpu()
+
 
 @torch.no_grad()
 def record(pipeline: Pipeline, request: GenerationRequest) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,7 +19,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Defaults:
-    """Settings of a generation where the request leaves them open."""
+    """Settings of a generation where the request leaves them open.
+
+    `plan` names the step plan; "full", which leaves nothing out, where a manifest says none.
+    """
 
     num_inference_steps: int
     guidance_scale: float
@@ -28,6 +31,7 @@ class Defaults:
     width: int
     fps: int
     scheduler: str
+    plan: str = "full"
 
 
 # What the Latte-1 release was shown with. Source: its text-to-video script and pipeline.
@@ -178,6 +182,8 @@ def _read_defaults(data: dict[str, Any]) -> Defaults:
     """Defaults with a value of the right kind in every field."""
     kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
     for item in fields(Defaults):
+        if item.name not in data and item.default is not MISSING:
+            continue
         if type(data[item.name]) not in kinds[str(item.type)]:
             raise ValueError(f"{item.name} is {data[item.name]!r}")
     return Defaults(**data)

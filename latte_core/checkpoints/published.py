@@ -109,7 +109,7 @@ def _check_kind(chosen: str, config: ModelConfig) -> None:
 def find_defaults(kind: str, config: ModelConfig, pixels_per_latent: int) -> Defaults:
     """Settings of a generation: the published ones, at the model's own size and length."""
     size = config.sample_size * pixels_per_latent
-    shape = {"num_frames": config.num_frames, "height": size, "width": size}
+    shape: dict[str, Any] = {"num_frames": config.num_frames, "height": size, "width": size}
     if config.conditioning == "text":
         return Defaults(**(asdict(LATTE_1_DEFAULTS) | shape))
     guidance = KINDS[kind].guidance_scale

@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -328,14 +328,31 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the side: every number four times, then a convolution."""
+    """Twice the side: every number four times, then a convolution.
+
+    `join` makes one transposed convolution of both, which multiplies each number with 16 weights
+    in place of 36: of the nine that a convolution sees, only four differ.
+    """
+
+    joined: Tensor | None
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.register_buffer("joined", None, persistent=False)
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """From now on run both as one, with the convolution's weights as they are now."""
+        kernel = self.conv.weight.flip(2, 3).transpose(0, 1)  # as a transposed convolution has it
+        places = product((0, 1), repeat=2)
+        spread = [F.pad(kernel, (x, 1 - x, y, 1 - y)) for y, x in places]
+        self.joined = torch.stack(spread).sum(0).contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 2H, 2W)."""
+        if self.joined is not None:
+            return F.conv_transpose2d(x, self.joined, self.conv.bias, stride=2, padding=1)
         if len(x) >= FRAMES_AT_ONCE or 2 * x.numel() > NUMBERS_AT_ONCE:
             x = x.contiguous()
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latte_core.components.autoencoder_kl import AutoencoderConfig, AutoencoderKL
+from latte_core.components.autoencoder_kl import AutoencoderConfig, AutoencoderKL, Upsample
 from latte_core.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
@@ -137,11 +137,16 @@ def encode_frames(
 def for_decoding(vae: AutoencoderKL, device: str) -> AutoencoderKL:
     """Lay the weights out as convolutions are fastest: channels last, but for Apple's GPUs.
 
-    On the CPU that and a few frames at once take 0.56 of the time (64 px, fp32, measured).
+    On the CPU that and a few frames at once take 0.56 of the time (64 px, fp32, measured), and
+    doubling sides in one go with the convolution behind it, in fp32, 0.85 of what is left.
     """
     if device != "mps":
         untyped: Any = vae  # the checker's `to` does not know the argument
         untyped.to(memory_format=torch.channels_last)
+    if device == "cpu" and vae.dtype == torch.float32:
+        for module in vae.decoder.modules():
+            if isinstance(module, Upsample):
+                module.join()
     return vae
 
 

@@ -8,7 +8,7 @@ is remembered that the plan does not read, so the full plan costs no memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,8 +63,10 @@ class PlannedOutputs:
             output = evaluate(self._prompt).float()
             if step.weights:
                 output = self._lead(output, step.weights, seen, timestep)
-        self._note_noise(output, seen, timestep)
-        return output
+        noise = self._noise(output[:, : seen.shape[1]], seen, timestep)
+        mixed = self._mixed(noise, output, step.mix, seen, timestep) if step.mix else output
+        self._note_noise(noise, output)
+        return mixed
 
     def _noise(self, prediction: Tensor, seen: Tensor, timestep: Tensor) -> Tensor:
         return predict_noise(prediction, seen, timestep, self._levels, self._type)
@@ -79,12 +81,12 @@ class PlannedOutputs:
         difference = self._noise(prompt, seen, timestep) - self._noise(away, seen, timestep)
         self._differences.appendleft(difference)
 
-    def _note_noise(self, output: Tensor, seen: Tensor, timestep: Tensor) -> None:
+    def _note_noise(self, noise: Tensor, output: Tensor) -> None:
         if not self._noises.maxlen:
             return
-        channels = seen.shape[1]
+        channels = noise.shape[1]
         # A copy: a view would keep the variance of every remembered step.
-        self._noises.appendleft(self._noise(output[:, :channels], seen, timestep).clone())
+        self._noises.appendleft(noise.clone())
         if output.shape[1] > channels:
             self._variance = output[:, channels:].clone()
 
@@ -99,6 +101,14 @@ class PlannedOutputs:
         prediction = self._prediction(noise, seen, timestep)
         return torch.cat([prediction, output[:, channels:]], dim=1)
 
+    def _mixed(
+        self, noise: Tensor, output: Tensor, mix: Sequence[float], seen: Tensor, timestep: Tensor
+    ) -> Tensor:
+        """An output that stands for a step's own noise and the ones before it, mixed."""
+        mixed = _weighted(mix, [noise, *self._noises])
+        prediction = self._prediction(mixed, seen, timestep)
+        return torch.cat([prediction, output[:, seen.shape[1] :]], dim=1)
+
     def _reused(self, weights: Sequence[float], seen: Tensor, timestep: Tensor) -> Tensor:
         """An output that stands for the noise that the last ones lead to."""
         noise = _weighted(weights, self._noises)
@@ -107,7 +117,7 @@ class PlannedOutputs:
         return torch.cat(parts, dim=1)
 
 
-def _weighted(weights: Sequence[float], remembered: deque[Tensor]) -> Tensor:
+def _weighted(weights: Sequence[float], remembered: Iterable[Tensor]) -> Tensor:
     """Sum of the newest remembered tensors, each with its weight."""
     terms = [weight * tensor for weight, tensor in zip(weights, remembered, strict=False)]
     return torch.stack(terms).sum(0)

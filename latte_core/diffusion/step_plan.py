@@ -8,6 +8,10 @@ negative prompt's; an entry may leave out the second, or both:
               left out where the entry has no weights (guidance in an interval of the steps)
     reuse     no row; the noise that the network sees is extrapolated from the last evaluations
 
+What an evaluated step does with its noise may be mended by the noises before it: its own and
+theirs, each with a weight. So a step behind left-out ones sets right what these did wrong, and
+takes the next ones into account, which costs no row (a linear multistep method, arXiv 2302.04867).
+
 Since the table is static, nothing is decided while a run goes on, and what it saves is known
 before. Sources: guidance in an interval, arXiv 2404.07724; guidance from a cached difference,
 arXiv 2410.19355; a static table found by its final error, arXiv 2511.00090. Needs no torch.
@@ -34,12 +38,14 @@ MAX_WEIGHT = 16.0  # order 2 over a gap of two steps needs 10; more is a damaged
 class PlannedStep:
     """One entry: what is evaluated, and the weights of what is remembered, the newest first.
 
-    `weights` are those of the guidance differences (prompt) or of the guided noise (reuse). Raises
-    ConfigError for what cannot be carried out.
+    `weights` are those of the guidance differences (prompt) or of the guided noise (reuse). `mix`
+    are those of the step's own guided noise and of the ones before it; without it the own noise is
+    taken as it is. Raises ConfigError for what cannot be carried out.
     """
 
     evaluation: Evaluation
     weights: tuple[float, ...] = ()
+    mix: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.evaluation not in EVALUATIONS:
@@ -54,9 +60,16 @@ class PlannedStep:
                 f"A step that evaluates {self.evaluation} has {len(self.weights)} weights, but "
                 f"must have {few} to {most}."
             )
-        if not all(math.isfinite(w) and abs(w) <= MAX_WEIGHT for w in self.weights):
+        most = 0 if self.evaluation == "reuse" else MAX_ORDER + 2
+        if len(self.mix) > most:
             raise ConfigError(
-                f"The weights of a step are {list(self.weights)}, but each must be a number from "
+                f"A step that evaluates {self.evaluation} mixes {len(self.mix)} noises, but "
+                f"may mix {most} at most."
+            )
+        told = (*self.weights, *self.mix)
+        if not all(math.isfinite(w) and abs(w) <= MAX_WEIGHT for w in told):
+            raise ConfigError(
+                f"The weights of a step are {list(told)}, but each must be a number from "
                 f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}."
             )
 
@@ -84,11 +97,12 @@ class StepPlan:
         differences = noises = 0
         for index, step in enumerate(self.steps, start=1):
             known = differences if step.evaluation == "prompt" else noises
-            if len(step.weights) > known:
-                raise ConfigError(
-                    f"Step {index} of the plan {self.name} reads {len(step.weights)} remembered "
-                    f"values, but there are {known}: evaluate more before it."
-                )
+            for read, there in ((len(step.weights), known), (len(step.mix) - 1, noises)):
+                if read > there:
+                    raise ConfigError(
+                        f"Step {index} of the plan {self.name} reads {read} remembered values, but "
+                        f"there are {there}: evaluate more before it."
+                    )
             differences += step.evaluation == "both"
             noises += step.evaluation != "reuse"
 
@@ -113,7 +127,9 @@ class StepPlan:
 
     def remembered(self, evaluation: Evaluation) -> int:
         """How many guided noises (reuse) or guidance differences (prompt) have to be kept."""
-        return max((len(s.weights) for s in self.steps if s.evaluation == evaluation), default=0)
+        read = [len(s.weights) for s in self.steps if s.evaluation == evaluation]
+        mixed = [len(s.mix) - 1 for s in self.steps] if evaluation == "reuse" else []
+        return max([0, *read, *mixed])
 
     def extra_bytes(self, latents: Sequence[int], learned_variance: bool) -> int:
         """Memory for what is remembered, for latents of this shape in float32.
@@ -218,16 +234,19 @@ BUILT_IN: Mapping[str, Callable[[int], StepPlan]] = {
 
 
 def to_text(step: PlannedStep) -> str:
-    """An entry as it stands in a file: `reuse 2 -1`."""
-    return " ".join([step.evaluation, *(f"{weight:.6g}" for weight in step.weights)])
+    """An entry as it stands in a file: `reuse 2 -1`, or with a mix `prompt 1 | 1.1 -0.1`."""
+    weights, mix = ([f"{weight:.6g}" for weight in part] for part in (step.weights, step.mix))
+    return " ".join([step.evaluation, *weights, *(("|", *mix) if mix else ())])
 
 
 def from_text(text: Any) -> PlannedStep:
     """An entry of a file. Raises ConfigError for what is none."""
-    words = text.split() if isinstance(text, str) else []
+    own, _, mixed = text.partition("|") if isinstance(text, str) else ("", "", "")
+    words = own.split()
     try:
         evaluation: Any = words[0]
-        return PlannedStep(evaluation, tuple(float(word) for word in words[1:]))
+        weights, mix = (tuple(float(one) for one in part) for part in (words[1:], mixed.split()))
+        return PlannedStep(evaluation, weights, mix)
     except (IndexError, ValueError) as error:
         raise ConfigError(
             f"A step of a plan is {text!r}, but must be like 'both', 'prompt 1' or 'reuse 2 -1'."

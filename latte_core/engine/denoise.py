@@ -232,14 +232,14 @@ class Denoiser:
         """
         tracks = self._sampling.tracks
         seen = torch.cat([track.model_input(timestep) for track in tracks], dim=2)
-        output = self.outputs.at(index - 1, seen, timestep, partial(self._evaluate, seen, timestep))
+        output = self.outputs.at(index - 1, seen, timestep, partial(self.evaluate, seen, timestep))
         self._check_finite(output, index)
         return [
             track.advance(part, timestep, self._parts.prediction_type)
             for track, part in zip(tracks, _per_track(output, tracks), strict=True)
         ]
 
-    def _evaluate(self, seen: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+    def evaluate(self, seen: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """The network's outputs (rows, Cout, F, h, w) for latents (1, C, F, h, w)."""
         windows = self._sampling.windows
         return in_windows(windows, seen, conditions, partial(self._network, timestep))

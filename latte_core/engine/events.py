@@ -41,13 +41,16 @@ class Encoded:
 
     `unknown_words` are those that a closed vocabulary lacks; `suggestions` has the nearest known
     word for some of them.
-    Models that read no prompt say so too, with 0 tokens.
+    Models that read no prompt say so too, with 0 tokens. `plan` is the step plan that is followed;
+    `missing_plan` the model's own, where it does not exist for this sampler and number of steps.
     """
 
     tokens: int
     unknown_words: tuple[str, ...]
     seconds: float
     suggestions: dict[str, str] = field(default_factory=dict)
+    plan: str = "full"
+    missing_plan: str = ""
 
     def reworded(self, prompt: str) -> str:
         """The prompt with the nearest known words in place of unknown ones; "" if none changes."""
@@ -205,6 +208,11 @@ class EngineInfo:
             scheduler or self.defaults.scheduler,
             num_inference_steps or self.defaults.num_inference_steps,
         )
+
+    @property
+    def default_share(self) -> float:
+        """Share of the work that the model's own step plan does, for its own sampler and steps."""
+        return self.plan_shares().get(self.defaults.plan, 1.0)
 
     def class_index(self, name: str) -> int:
         """The label of a class by its name, or by its number from 0.

@@ -29,7 +29,7 @@ from latte_core.checkpoints.manifest import sha256
 from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import for_decoding, load_temporal_vae, load_vae
 from latte_core.diffusion.schedulers import LEARNED_VARIANCE
-from latte_core.diffusion.step_plan import BUILT_IN
+from latte_core.diffusion.step_plan import BUILT_IN, FULL
 from latte_core.engine.events import Loading
 from latte_core.engine.low_precision import require, to_fp8
 from latte_core.engine.memory import cpu_has_bf16, free_memory, recover
@@ -94,13 +94,29 @@ class Parts:
         return "transformer", self.transformer
 
     def defaults_for(self, request: GenerationRequest) -> Defaults:
-        """What a request leaves open: turbo has steps of its own and no guidance."""
+        """What a request leaves open: turbo has steps of its own and no guidance.
+
+        The model's own step plan is left out where `missing_plan` names it.
+        """
+        plan = FULL if self.missing_plan(request) else self.defaults.plan
         if not request.turbo:
-            return self.defaults
+            return replace(self.defaults, plan=plan)
         steps = int(self.card.get("turbo", {}).get("num_inference_steps", TURBO_STEPS))
         return replace(
-            self.defaults, num_inference_steps=steps, guidance_scale=1.0, scheduler="ddim"
+            self.defaults,
+            num_inference_steps=steps,
+            guidance_scale=1.0,
+            scheduler="ddim",
+            plan=plan,
         )
+
+    def missing_plan(self, request: GenerationRequest) -> str:
+        """The model's own step plan, if it does not exist for a request's sampler, steps, turbo."""
+        own = self.defaults
+        scheduler = request.scheduler or own.scheduler
+        steps = request.num_inference_steps or own.num_inference_steps
+        suits = self.plans.has(own.plan, scheduler, steps) and not request.turbo
+        return "" if suits or own.plan == FULL else own.plan
 
     @property
     def vae_factor(self) -> int:

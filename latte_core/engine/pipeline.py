@@ -63,7 +63,12 @@ class Pipeline:
             prompt = self.conditioner.encode(request, self.policy)
         emit(
             Encoded(
-                prompt.tokens, prompt.unknown_words, timings["encode_s"], dict(prompt.suggestions)
+                prompt.tokens,
+                prompt.unknown_words,
+                timings["encode_s"],
+                dict(prompt.suggestions),
+                sampling.step_plan.name,
+                self.parts.missing_plan(request),
             )
         )
         check(0, total)

@@ -36,6 +36,10 @@ class PlanBook:
         """Names of the plans for a sampler and a number of steps, the full one first."""
         return (*BUILT_IN, *self.calibrated.get((scheduler, num_inference_steps), {}))
 
+    def has(self, name: str, scheduler: str, num_inference_steps: int) -> bool:
+        """Whether there is such a plan for a sampler and a number of steps."""
+        return name in self.names(scheduler, num_inference_steps)
+
     def find(
         self, name: str, scheduler: str, num_inference_steps: int, calls: int | None = None
     ) -> StepPlan:

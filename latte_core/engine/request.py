@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latte_core.diffusion.schedulers import SCHEDULERS
-from latte_core.diffusion.step_plan import FULL
 from latte_core.engine import values
 from latte_core.engine.start_picture import check_picture
 from latte_core.errors import RequestError
@@ -45,7 +44,8 @@ class GenerationRequest:
     own prompts, "" being the clip's; without them they have the clip's.
 
     `plan` names a step plan of the model, which saves work where the result changes least; "full"
-    leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps.
+    leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps. The
+    default is the model's own, or "full" for a sampler and steps that it was not found for.
     `turbo` takes the model's few-step transformer, which has guidance built in.
 
     A clip longer than the model was trained on has a `tempo`: one motion stretched over it, or
@@ -123,7 +123,7 @@ class GenerationRequest:
             height=self.height or defaults.height,
             width=self.width or defaults.width,
             scheduler=self.scheduler or defaults.scheduler,
-            plan=self.plan or FULL,
+            plan=self.plan or defaults.plan,
         )
         lengths = clip_lengths or (1, defaults.num_frames)
         if filled.num_frames not in lengths:

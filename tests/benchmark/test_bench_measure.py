@@ -2,6 +2,8 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +109,18 @@ def test_command_prints_tables_and_writes_json(capsys, tmp_path, tiny_folder):
     assert rows[2]["precision"] == "bf16" and rows[2]["near"]["psnr"] > 25
     assert 0 < rows[2]["latents_apart"] < 0.1  # other numbers, the same clip
     assert 0 <= rows[1]["followed"] <= 1 and rows[1]["prompts"] == 2
+
+
+def test_default_is_a_row_of_the_models_own_steps_and_plan():
+    from latte_core.benchmark.command import _settings
+    from latte_core.checkpoints import LATTE_1_DEFAULTS
+
+    parts = SimpleNamespace(defaults=replace(LATTE_1_DEFAULTS, plan="budget-25"))
+    asked = SimpleNamespace(steps=20, size=None, plans="budget-50,default", stock_steps=50)
+    stock, exact, half, own = _settings(asked, parts)
+    assert [one.steps for one in (stock, exact, half, own)] == [50, 20, 20, 50]
+    assert [one.plan for one in (exact, half, own)] == ["full", "budget-50", "budget-25"]
+    assert own.name == "ours, default settings (50 steps, plan budget-25)"
 
 
 def test_turbo_is_a_row_of_its_own_steps(capsys, tmp_path, tiny_folder):

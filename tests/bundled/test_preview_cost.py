@@ -31,7 +31,9 @@ def test_preview_of_a_step_costs_little_time_and_few_bytes():
     torch.set_num_threads(1)  # so that a step's time is all this machine's work for it
     try:
         with Engine.load(str(FOLDER), device="cpu") as engine:
-            request = GenerationRequest("a red rocket flies up", seed=7, num_inference_steps=6)
+            request = GenerationRequest(
+                "a red rocket flies up", seed=7, num_inference_steps=6, plan="full"
+            )
             steps, marks = [], []
             for event in engine.stream(request):
                 if isinstance(event, Step):

@@ -1,5 +1,6 @@
 """Calibration on a real run of a small model, its command, and the file that it leaves."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -9,11 +10,12 @@ import pytest
 from tiny_requests import ask
 
 from latte_core import CheckpointError, Engine, RequestError
+from latte_core.calibration.follow import blank, evenly, follow, improve, neighbours
 from latte_core.calibration.samples import draw_samples
 from latte_core.calibration.trajectory import final_error, gather_facts, record
 from latte_core.checkpoints import model_hash
 from latte_core.cli import main
-from latte_core.diffusion.step_plan import BUILT_IN, full
+from latte_core.diffusion.step_plan import BUILT_IN, StepPlan, from_text, full, to_text
 from latte_core.engine.plan_book import SHIPPED, plan_key, read_plans, write_plans
 
 STEPS = 6
@@ -24,7 +26,7 @@ def calibrated(tiny_folder, tmp_path_factory):
     """A folder of its own with the plans that the command found for it."""
     folder = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("calibrated") / "tiny")
     before = model_hash(folder)
-    command = ["calibrate", str(folder), "--steps", str(STEPS), "--prompts", "1"]
+    command = ["calibrate", str(folder), "--steps", str(STEPS), "--prompts", "1", "--tries", "2"]
     assert main([*command, "--budgets", "0.7,0.4", "--every", "2"]) == 0
     assert model_hash(folder) == before
     return folder
@@ -54,6 +56,57 @@ def test_a_recorded_run_is_the_run(engine):
     assert told.noise.shape == (STEPS, STEPS) and (told.weight > 0).all()
     first = run.noises[0].double().numpy()
     assert told.noise[0, 0] == pytest.approx(np.square(first).mean())
+
+
+def test_followed_plans_leave_the_error_that_they_say_and_less_than_plain_ones(engine):
+    pipeline = engine._pipeline
+    parts = pipeline.parts
+    asked = [ask(num_inference_steps=STEPS, seed=seed) for seed in (7, 8)]
+    runs = [record(pipeline, one.resolve(parts.defaults, parts.clip_lengths)) for one in asked]
+    for name in ("alternate-cache", "guidance-cache"):
+        plain = BUILT_IN[name](STEPS)
+        fitted, error = follow(pipeline, runs, plain)
+        assert [s.evaluation for s in fitted.steps] == [s.evaluation for s in plain.steps]
+        assert any(step.mix for step in fitted.steps)
+        again = StepPlan(name, tuple(from_text(to_text(step)) for step in fitted.steps))
+        left = [sum(final_error(pipeline, run, p) for run in runs) / 2 for p in (again, plain)]
+        assert error == pytest.approx(left[0], rel=1e-2)
+        assert left[0] < 0.8 * left[1]
+    assert follow(pipeline, runs, full(STEPS))[1] < 1e-9
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++2m", "heun", "euler-a", "ddpm"])
+def test_plans_of_other_samplers_are_followed(engine, scheduler):
+    pipeline = engine._pipeline
+    parts = pipeline.parts
+    request = ask(num_inference_steps=STEPS, scheduler=scheduler)
+    run = record(pipeline, request.resolve(parts.defaults, parts.clip_lengths))
+    plain = BUILT_IN["alternate"](len(run.states))
+    fitted, error = follow(pipeline, [run], plain)
+    assert error < final_error(pipeline, run, plain)
+    assert error == pytest.approx(final_error(pipeline, run, fitted), rel=1e-3)
+
+
+@pytest.mark.parametrize("total,rows", [(20, 10), (20, 11), (6, 4), (3, 1), (5, 10), (20, 40)])
+def test_even_tables_have_the_rows_that_are_asked_for(total, rows):
+    plan = evenly("even", total, rows)
+    evaluated = [n for n, step in enumerate(plan.steps) if step.evaluation == "both"]
+    assert evaluated[0] == 0 and len(plan.steps) == total and plan.rows == max(2, rows)
+    gaps = [b - a for a, b in itertools.pairwise(evaluated)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_neighbours_are_tables_of_the_same_work():
+    letters = ("both", "prompt", "reuse", "both", "reuse", "prompt")
+    rows = {"both": 2, "prompt": 1, "reuse": 0}
+    found = neighbours(letters)
+    assert len(found) == len(set(found)) and letters not in found
+    assert all(sum(rows[one] for one in other) == 6 and other[0] == "both" for other in found)
+    assert ("both", "prompt", "reuse", "prompt", "prompt", "prompt") in found
+    start, best = (StepPlan("x", tuple(map(blank, table))) for table in (letters, found[3]))
+    attempt = lambda plan: (plan, float(plan != best))  # noqa: E731
+    assert improve(start, 1.0, 100, attempt) == (best, 0.0)
+    assert improve(start, 1.0, 0, attempt) == (start, 1.0)
 
 
 def test_the_engine_offers_what_was_found(engine, monkeypatch):

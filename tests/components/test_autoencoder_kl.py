@@ -7,6 +7,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import AutoencoderKL as Stock
+from torch.utils.flop_counter import FlopCounterMode
 
 from latte_core.components.autoencoder_kl import HEADER, AutoencoderConfig, AutoencoderKL
 from latte_core.components.vae import load_vae, save_vae
@@ -103,6 +104,28 @@ def test_many_frames_at_once_equal_diffusers():
         y, expected = (vae.decode(torch.ones(64, 4, 2, 2)).sample for vae in (ours, stock))
     assert y.stride() == expected.stride()
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_doubling_and_convolving_in_one_go_equals_diffusers(shape):
+    ours, stock = both(shape)
+    before = flops(ours)
+    for block in ours.decoder.up_blocks:
+        for layer in block.upsamplers or ():
+            layer.join()
+    assert list(ours.state_dict()) == list(stock.state_dict())  # no tensor of the folder's
+    latents = torch.randn(3, ours.config.latent_channels, 5, 4)  # with borders of all kinds
+    with torch.no_grad():
+        y, expected = (vae.decode(latents).sample for vae in (ours, stock))
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.01
+    assert flops(ours) < 0.9 * before
+
+
+def flops(vae):
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        vae.decode(torch.ones(1, vae.config.latent_channels, 4, 4))
+    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

@@ -162,6 +162,9 @@ def test_budget_chooses_the_step_plan_with_the_nearest_share(handlers, engine):
     ):
         play(handlers, num_inference_steps=20, plan=budget)
         assert engine.requests[-1].plan == plan
+    engine.info.defaults = SimpleNamespace(**{**vars(engine.info.defaults), "plan": "alternate"})
+    play(handlers, num_inference_steps=20, plan=100)
+    assert engine.requests[-1].plan == "full"  # all of the work is not the model's own plan
     assert handlers.say_budget(80, 20, "") == ("guidance-cache", 0.8)
     assert handlers.say_budget(100, 20, "") == ("", 1.0)
     for garbage in ("many", None, [1], -5):

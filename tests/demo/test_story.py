@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from demo.story import Files, Story
+from demo.story import Files, Story, say_loading
 from demo.strings import load_texts
 from latte_core import Cancelled, Decoding, Encoded, GenerationRequest, Loading, Step
 
@@ -118,3 +118,19 @@ def test_story_of_a_run_that_waits_for_a_download_moves_the_bar_by_bytes():
     state = story.loading(Loading("fetch", "", 0.25, 2_000_000_000, 8_000_000_000))
     assert state.text == "Fetching the model: 2.00 of 8.00 GB (25 %)" and state.progress == 0.25
     assert story.loading(Loading("verify", "Checking", 0.05)).progress is None
+
+
+def test_page_says_that_a_step_plan_was_not_found(story):
+    assert (
+        "budget-25 was not found" in story.tell(Encoded(3, (), 0.1, {}, "full", "budget-25")).note
+    )
+    # Another plan was asked for: nothing is missing.
+    assert not story.tell(Encoded(3, (), 0.1, {}, "alternate", "budget-25")).note
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "Compiling once"), ("ru", "один раз"), ("zh", "仅此一次")]
+)
+def test_page_says_that_it_compiles_once(language, words):
+    loading = Loading("compile", "Compiling once, which takes a minute or so", 0.95)
+    assert words in say_loading(load_texts(language), loading)

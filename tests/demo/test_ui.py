@@ -1,4 +1,5 @@
 import inspect
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -16,7 +17,7 @@ from demo.wiring import show_model
 from latte_core import GenerationRequest, Loading
 
 TEXTS = load_texts()
-STEPS, GUIDANCE, FRAMES = 3, 4, 7  # where these fields' updates stand in a model update
+STEPS, GUIDANCE, BUDGET, FRAMES = 3, 4, 6, 7  # where these fields' updates stand in a model update
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_page_asks_the_model_one_thing_less_when_the_start_was_right():
     assert right[STEPS] == gr.skip() and right[GUIDANCE] == gr.skip()
     wrong = show_model(ready, TEXTS, Start(7, 4.0))
     assert wrong[STEPS]["value"] == 6 and wrong[GUIDANCE]["value"] == 3.0
+
+
+def test_budget_begins_with_the_work_of_the_models_own_step_plan():
+    def budget(plan, linked=frozenset()):
+        own = SimpleNamespace(**{**vars(INFO.defaults), "plan": plan})
+        info = FakeInfo(**{**vars(INFO), "defaults": own})
+        return show_model(Readiness(Loading("ready", "", 1.0), info), TEXTS, Start(), linked)[
+            BUDGET
+        ]
+
+    assert budget("full") == budget("alternate", {"plan"}) == gr.update(interactive=True)
+    assert budget("alternate") == gr.update(interactive=True, value=66.7)
 
 
 @pytest.mark.parametrize(

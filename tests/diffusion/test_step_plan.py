@@ -65,9 +65,16 @@ def test_rows_calls_and_memory_are_counted():
     assert full(50).extra_bytes((1, 4, 16, 8, 8), learned_variance=True) == 0
 
 
+def test_what_is_mixed_is_remembered():
+    plan = StepPlan("mixed", (BOTH, PlannedStep("both", (), (1.5, -0.5))))
+    assert (plan.rows, plan.remembered("reuse"), plan.remembered("prompt")) == (4, 1, 0)
+    assert StepPlan("own", (PlannedStep("both", (), (1.0,)),)).remembered("reuse") == 0
+
+
 def test_any_plan_for_latte_1_needs_less_than_a_tenth_of_a_gib():
     """The largest that can be written, for 16 frames and 8 stills of 512 x 512 and 64 frames."""
-    steps = [BOTH] * 3 + [PlannedStep("prompt", (1, 1, 1)), PlannedStep("reuse", (1, 1, 1))]
+    prompt = PlannedStep("prompt", (1, 1, 1), (1, 1, 1, 1))
+    steps = [BOTH] * 3 + [prompt, PlannedStep("reuse", (1, 1, 1))]
     largest = StepPlan("largest", tuple(steps))
     for frames in (16 + 8, 64):
         assert largest.extra_bytes((1, 4, frames, 64, 64), True) <= 0.1 * 2**30
@@ -82,6 +89,7 @@ def test_any_plan_for_latte_1_needs_less_than_a_tenth_of_a_gib():
         ([BOTH, PlannedStep("prompt", (2, -1))], "Step 2"),
         ([BOTH, UNGUIDED, PlannedStep("prompt", (2, -1))], "Step 3"),
         ([UNGUIDED, PlannedStep("prompt", (1,))], "Step 2"),
+        ([PlannedStep("both", (), (1, 0.5))], "Step 1 .* reads 1 remembered values"),
     ],
 )
 def test_plans_that_read_what_is_not_there_are_refused(steps, words):
@@ -91,13 +99,41 @@ def test_plans_that_read_what_is_not_there_are_refused(steps, words):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "both 1", "reuse", "reuse 1 1 1 1", "prompt nan", "reuse 99", "half", "reuse x", None, 3],
+    [
+        "",
+        "both 1",
+        "reuse",
+        "reuse 1 1 1 1",
+        "prompt nan",
+        "reuse 99",
+        "half",
+        "reuse x",
+        None,
+        3,
+        "reuse 1 | 1",
+        "both | x",
+        "both | 1 1 1 1 1",
+        "| 1",
+        "both | nan",
+    ],
 )
 def test_damaged_entries_are_refused(text):
     with pytest.raises(ConfigError):
         from_text(text)
 
 
-@pytest.mark.parametrize("text", ["both", "prompt", "prompt 1", "reuse 2 -1", "reuse 3 -3.5 1.25"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "both",
+        "prompt",
+        "prompt 1",
+        "reuse 2 -1",
+        "reuse 3 -3.5 1.25",
+        "both | 1.5 -0.5",
+        "prompt | 2",
+        "prompt 1 -0.5 | 1.5 -0.25 0.125 1",
+    ],
+)
 def test_entries_read_as_they_were_written(text):
     assert to_text(from_text(text)) == text

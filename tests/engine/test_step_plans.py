@@ -203,6 +203,13 @@ def run(plan, network, scale=3.0):
     return made, outputs
 
 
+def _noise(output, network, index):
+    """The noise that an output of step `index` stands for."""
+    seen = torch.linspace(-1, 1, 72).reshape(1, 4, 2, 3, 3)
+    at = torch.tensor(900 - 100 * index)
+    return predict_noise(output[:, :4], seen, at, network.levels, "v_prediction")
+
+
 def test_extrapolation_is_exact_where_it_should_be():
     """Noise and differences on lines: order 1 meets them, order 0 does not."""
     torch.manual_seed(0)
@@ -219,6 +226,11 @@ def test_extrapolation_is_exact_where_it_should_be():
         assert torch.allclose(one, other, atol=1e-4)
     shape = (1, 4, 2, 3, 3)
     assert outputs.held_bytes == line.extra_bytes(shape, learned_variance=True)
+    # The noise of step 2 on the line of steps 0 and 1, told by those of 0, 1 and 3.
+    mixed = StepPlan("mixed", (*full(3).steps, PlannedStep("both", (), (0.5, 0, 0.5))))
+    made, outputs = run(mixed, network)
+    assert torch.allclose(_noise(made[3], network, 3), _noise(exact[2], network, 2), atol=1e-4)
+    assert outputs.held_bytes == mixed.extra_bytes(shape, learned_variance=True)
     constant = tabulate("constant", ["both", "both", "prompt", "reuse"], order=0)
     for index in (2, 3):
         assert not torch.allclose(run(constant, network)[0][index], exact[index], atol=1e-2)

@@ -17,7 +17,7 @@ def test_bundle_is_whole(bundle):
     manifest = checkpoints.read_manifest(bundle)
     checkpoints.check_layout(bundle)
     checkpoints.verify_folder(bundle, manifest)
-    assert manifest.defaults.num_frames == 16
+    assert (manifest.defaults.num_frames, manifest.defaults.plan) == (16, "alternate")
     assert manifest.card["name"] == "tiny"
 
 

@@ -82,6 +82,7 @@ RECIPE: dict[str, Any] = {
         "width": 32,
         "fps": 8,
         "scheduler": "ddim",
+        "plan": "alternate",
     },
     "prompts": ["a cat moves left at night", "a rocket goes right on a red background"],
 }
