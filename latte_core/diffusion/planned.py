@@ -39,6 +39,9 @@ class PlannedOutputs:
         self._noises: deque[Tensor] = deque(maxlen=plan.remembered("reuse"))
         self._differences: deque[Tensor] = deque(maxlen=plan.remembered("prompt"))
         self._variance: Tensor | None = None
+        # The last output before anything was mixed into it: what the network itself makes of the
+        # step, or would make of it where it is not asked.
+        self.own = torch.empty(0)
 
     @property
     def held_bytes(self) -> int:
@@ -54,7 +57,8 @@ class PlannedOutputs:
         """
         step = self.plan.steps[index]
         if step.evaluation == "reuse":
-            return self._reused(step.weights, seen, timestep)
+            self.own = self._reused(step.weights, seen, timestep)
+            return self.own
         if step.evaluation == "both" or self._conditions.halves == 1:
             halves = evaluate(self._conditions).float()
             self._note_difference(halves, seen, timestep)
@@ -63,6 +67,7 @@ class PlannedOutputs:
             output = evaluate(self._prompt).float()
             if step.weights:
                 output = self._lead(output, step.weights, seen, timestep)
+        self.own = output
         noise = self._noise(output[:, : seen.shape[1]], seen, timestep)
         mixed = self._mixed(noise, output, step.mix, seen, timestep) if step.mix else output
         self._note_noise(noise, output)

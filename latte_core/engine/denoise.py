@@ -76,14 +76,19 @@ class Track:
         self.seen = self.scheduler.scale_model_input(self.latents, timestep)
         return self.seen
 
-    def advance(self, output: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
-        """Take one step with the model's output; returns the present estimate of the picture."""
+    def estimate(self, output: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
+        """The picture that an output of the model stands for at this step."""
+        prediction, levels = output[:, : self.latents.shape[1]], self.scheduler.alphas_cumprod
+        estimate = predict_x0(prediction, self.seen, timestep, levels, prediction_type)
+        return estimate if self.known is None else lead(estimate, self.known)
+
+    def advance(self, output: Tensor, timestep: Tensor, prediction_type: str) -> None:
+        """Take one step with the model's output."""
         channels = self.latents.shape[1]
         prediction = output[:, :channels]
-        levels = self.scheduler.alphas_cumprod
-        estimate = predict_x0(prediction, self.seen, timestep, levels, prediction_type)
         if self.known is not None:
-            estimate = lead(estimate, self.known)
+            estimate = self.estimate(output, timestep, prediction_type)
+            levels = self.scheduler.alphas_cumprod
             prediction = prediction_of_picture(
                 estimate, self.seen, timestep, levels, prediction_type
             )
@@ -92,7 +97,6 @@ class Track:
         self.latents = self.scheduler.step(
             used, timestep, self.latents, **self._options, return_dict=False
         )[0]
-        return estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,16 +232,19 @@ class Denoiser:
     def step(self, timestep: Tensor, index: int) -> list[Tensor]:
         """Take step `index`, counted from 1; returns each track's estimate of its picture.
 
-        Raises NonFiniteError.
+        The estimates are the network's own. What a step plan mixes into its output leads the
+        latents back to their path, and as a picture would look like a flash. Raises NonFiniteError.
         """
         tracks = self._sampling.tracks
         seen = torch.cat([track.model_input(timestep) for track in tracks], dim=2)
         output = self.outputs.at(index - 1, seen, timestep, partial(self.evaluate, seen, timestep))
         self._check_finite(output, index)
-        return [
-            track.advance(part, timestep, self._parts.prediction_type)
-            for track, part in zip(tracks, _per_track(output, tracks), strict=True)
-        ]
+        kind = self._parts.prediction_type
+        own = zip(tracks, _per_track(self.outputs.own, tracks), strict=True)
+        estimates = [track.estimate(part, timestep, kind) for track, part in own]
+        for track, part in zip(tracks, _per_track(output, tracks), strict=True):
+            track.advance(part, timestep, kind)
+        return estimates
 
     def evaluate(self, seen: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """The network's outputs (rows, Cout, F, h, w) for latents (1, C, F, h, w)."""

@@ -9,7 +9,7 @@ import torch
 from tiny_class_folder import write_tiny_class_folder
 from tiny_requests import ask, same
 
-from latte_core import Engine, GenerationRequest, Inspection, RequestError
+from latte_core import Engine, GenerationRequest, Inspection, RequestError, Step
 from latte_core.diffusion.guidance import Conditions
 from latte_core.diffusion.planned import PlannedOutputs
 from latte_core.diffusion.schedulers import (
@@ -18,7 +18,7 @@ from latte_core.diffusion.schedulers import (
     predict_x0,
     prediction_of_noise,
 )
-from latte_core.diffusion.step_plan import BUILT_IN, PlannedStep, StepPlan, full, tabulate
+from latte_core.diffusion.step_plan import BOTH, BUILT_IN, PlannedStep, StepPlan, full, tabulate
 
 STEPS = 12
 
@@ -234,3 +234,20 @@ def test_extrapolation_is_exact_where_it_should_be():
     constant = tabulate("constant", ["both", "both", "prompt", "reuse"], order=0)
     for index in (2, 3):
         assert not torch.allclose(run(constant, network)[0][index], exact[index], atol=1e-2)
+
+
+def test_what_a_plan_mixes_in_is_not_shown(engine, monkeypatch):
+    """It leads the latents; the picture on the stage is what the network itself makes of them."""
+    half = STEPS // 2
+    entries = [BOTH] * STEPS
+    shown, latents = {}, {}
+    for name, mix in (("calm", (1.0, 0.0)), ("wild", (9.0, -8.0))):
+        entries[half - 1] = PlannedStep("both", mix=mix)
+        plan = StepPlan(name, tuple(entries))
+        monkeypatch.setattr(type(engine._pipeline.parts.plans), "find", lambda *_, plan=plan: plan)
+        events = list(engine.stream(ask(num_inference_steps=STEPS)))
+        shown[name] = [event.preview for event in events if isinstance(event, Step)]
+        latents[name] = events[-1].generation.latents
+    assert np.array_equal(shown["calm"][: half + 1], shown["wild"][: half + 1])
+    assert not np.array_equal(shown["calm"][half + 1], shown["wild"][half + 1])
+    assert not np.allclose(latents["calm"], latents["wild"])
