@@ -162,7 +162,10 @@ class Handlers:
             own = info.defaults.plan != "full" and not request.turbo
             return replace(request, plan="full") if own else request
         steps = request.num_inference_steps
-        return replace(request, plan=info.nearest_plan(budget / ALL, request.scheduler, steps))
+        name = info.nearest_plan(budget / ALL, request.scheduler, steps)
+        if name == info.defaults.plan != "full":
+            return request  # the engine follows the model's own where it was found
+        return replace(request, plan=name)
 
     def say_budget(self, budget: Any, steps: Any, scheduler: Any) -> tuple[str, float]:
         """The plan that a budget in percent chooses, and its share of the work; "" for all."""

@@ -42,7 +42,7 @@ class Encoded:
     `unknown_words` are those that a closed vocabulary lacks; `suggestions` has the nearest known
     word for some of them.
     Models that read no prompt say so too, with 0 tokens. `plan` is the step plan that is followed;
-    `missing_plan` the model's own, where it does not exist for this sampler and number of steps.
+    `missing_plan` the model's own, where it was not found for what the request asks.
     """
 
     tokens: int

@@ -111,12 +111,19 @@ class Parts:
         )
 
     def missing_plan(self, request: GenerationRequest) -> str:
-        """The model's own step plan, if it does not exist for a request's sampler, steps, turbo."""
+        """The model's own step plan, if it was not found for what a request asks; "" if it was.
+
+        It was found on clips from noise of the model's own size and length, for one sampler and
+        number of steps: stills and other clips take other paths, on which it loses more.
+        """
         own = self.defaults
-        scheduler = request.scheduler or own.scheduler
-        steps = request.num_inference_steps or own.num_inference_steps
-        suits = self.plans.has(own.plan, scheduler, steps) and not request.turbo
-        return "" if suits or own.plan == FULL else own.plan
+        if own.plan == FULL:
+            return ""
+        settings = ("scheduler", "num_inference_steps", "num_frames", "height", "width")
+        alike = all(getattr(request, n) in (None, getattr(own, n)) for n in settings)
+        clip = request.mode == "video" and request.first_frame is None and not request.turbo
+        found = self.plans.has(own.plan, own.scheduler, own.num_inference_steps)
+        return "" if alike and clip and found else own.plan
 
     @property
     def vae_factor(self) -> int:

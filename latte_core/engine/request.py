@@ -45,7 +45,8 @@ class GenerationRequest:
 
     `plan` names a step plan of the model, which saves work where the result changes least; "full"
     leaves nothing out. `EngineInfo.plans` are the names, which depend on sampler and steps. The
-    default is the model's own, or "full" for a sampler and steps that it was not found for.
+    default is the model's own, or "full" for what it was not found for: stills, other samplers,
+    steps, sizes, lengths and start pictures.
     `turbo` takes the model's few-step transformer, which has guidance built in.
 
     A clip longer than the model was trained on has a `tempo`: one motion stretched over it, or

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--turbo", action="store_true", help="with the few-step transformer")
+    parser.add_argument("--plan", help="step plan instead of the model's own; full for all work")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
     parser.add_argument(
         "--images", type=int, default=0, help="stills beside each clip (joint mode), judged too"
@@ -70,6 +71,7 @@ def _request(prompt: str, seed: int, arguments: argparse.Namespace, **more: Any)
         mode="joint" if arguments.images else "video",
         num_images=arguments.images,
         turbo=arguments.turbo,
+        plan=arguments.plan,
         num_frames=arguments.frames,
         tempo=arguments.tempo,
         height=arguments.height or arguments.size,

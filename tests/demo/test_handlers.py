@@ -165,6 +165,9 @@ def test_budget_chooses_the_step_plan_with_the_nearest_share(handlers, engine):
     engine.info.defaults = SimpleNamespace(**{**vars(engine.info.defaults), "plan": "alternate"})
     play(handlers, num_inference_steps=20, plan=100)
     assert engine.requests[-1].plan == "full"  # all of the work is not the model's own plan
+    share = engine.info.plan_shares("ddim", 20)["alternate"]
+    play(handlers, num_inference_steps=20, plan=100 * share)
+    assert engine.requests[-1].plan is None  # the engine knows where its own plan was found
     assert handlers.say_budget(80, 20, "") == ("guidance-cache", 0.8)
     assert handlers.say_budget(100, 20, "") == ("", 1.0)
     for garbage in ("many", None, [1], -5):

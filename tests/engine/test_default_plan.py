@@ -5,10 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 from tiny_folder import FRAMES, SIZE
 from tiny_requests import ask, same
 
-from latte_core import Encoded, Engine
+from latte_core import Encoded, Engine, load_picture
 from latte_core.checkpoints import (
     Defaults,
     PreviewMap,
@@ -78,16 +79,28 @@ def test_full_leaves_nothing_out(planned, tiny_folder, rows):
         assert same(made, plain.generate(as_before))
 
 
-@pytest.mark.parametrize("other", [{"num_inference_steps": 5}, {"scheduler": "unipc"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"num_inference_steps": 5},
+        {"scheduler": "unipc"},
+        {"mode": "joint", "num_images": 1},
+        {"height": 2 * SIZE},
+        {"num_frames": FRAMES + 2},
+        {"first_frame": load_picture(Image.new("RGB", (SIZE, SIZE), "red"), SIZE, SIZE)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
 def test_where_the_plan_was_not_found_all_is_done_and_said(planned, rows, other):
     fields = {"num_inference_steps": STEPS, **other}
     event, made = told(planned, ask(**fields))
-    assert rows and set(rows) == {2}
+    windows, left = divmod(len(rows), fields["num_inference_steps"])
+    assert windows and not left and set(rows) == {2}
     assert (event.plan, event.missing_plan) == ("full", "budget-50")
     assert made.recipe["plan"] == "full"
     rows.clear()
     planned.generate(ask(plan="alternate", **fields))
-    assert sum(rows) == BUILT_IN["alternate"](fields["num_inference_steps"]).rows
+    assert sum(rows) == windows * BUILT_IN["alternate"](fields["num_inference_steps"]).rows
 
 
 def test_turbo_has_no_use_for_the_plan(planned):

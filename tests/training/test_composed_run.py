@@ -54,5 +54,8 @@ def test_probe_of_it_is_evaluated_by_composition(run, bundle, capsys):
     path = run.folder / "probe.safetensors"
     assert load_probe(path).world == run.recipe.world
     line = ["evaluate", "--model", str(run.folder / "model"), "--probe", str(path)]
-    assert cli.main([*line, "--prompts", "2", "--compose", "pair"]) == 0
+    line += ["--prompts", "2", "--compose", "pair"]
+    assert cli.main([*line, "--plan", "alternate"]) == 0
     assert "| clips | n | subject | motion | scene |" in capsys.readouterr().out
+    assert cli.main([*line, "--plan", "never-found"]) != 0
+    assert "never-found" in capsys.readouterr().err
