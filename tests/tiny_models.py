@@ -1,5 +1,8 @@
 """Small networks of Latte-1's kind that many tests share."""
 
+import torch
+from torch import nn
+
 from latte_core.model import ModelConfig
 
 T2V = ModelConfig(
@@ -12,3 +15,9 @@ T2V = ModelConfig(
     injection="adaln_single",
     caption_channels=20,
 )
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same tensors, to the bit."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
-from tiny_models import T2V
+from tiny_models import T2V, same_weights
 
 from latte_core.checkpoints import load_transformer, save_transformer
 from latte_core.errors import CheckpointError
@@ -33,7 +33,10 @@ def test_saved_t2v_folder_runs_in_stock_diffusers(tmp_path: Path, shard_bytes: i
     with torch.no_grad():
         theirs = stock(latents, torch.tensor([9]), encoder_hidden_states=prompt).sample
         mine = again(latents, torch.tensor([9]), prompt)
-        assert torch.equal(mine, model(latents, torch.tensor([9]), prompt))
+        before = model(latents, torch.tensor([9]), prompt)
+    assert same_weights(again, model)
+    # Not to the bit: what a CPU's kernels round depends on where in memory weights begin.
+    assert (mine - before).abs().max() <= 1e-6 * before.abs().max()
     assert (mine - theirs).abs().max() <= 1e-6 * theirs.abs().max()
     assert again.config == T2V
     assert (len(list((tmp_path / "transformer").glob("*.safetensors"))) > 1) is (shard_bytes < 1e6)

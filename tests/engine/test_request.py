@@ -18,6 +18,7 @@ DEFAULTS = SimpleNamespace(
     width=512,
     fps=8,
     scheduler="ddim",
+    plan="full",
 )
 WHOLE = {
     "num_images": (0, 8),
