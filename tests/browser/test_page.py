@@ -9,7 +9,7 @@ from latte_core import read_clip, read_recipe
 
 pytestmark = pytest.mark.browser
 
-LONG_RUN = "100"  # time to press Stop, on any machine
+LONG_RUN = "200"  # time to press Stop, on any machine
 SAID = """() => {  // keeps every status, and what stands beside it, in window.said
   window.said = [];
   const of = (name) => document.querySelector(name);
