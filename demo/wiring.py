@@ -214,7 +214,7 @@ def _budget(info: EngineInfo, linked: AbstractSet[str]) -> Any:
     """The budget can be set; it begins with the work that the model's own step plan does."""
     if info.defaults.plan == "full" or "plan" in linked:
         return gr.update(interactive=True)
-    return gr.update(interactive=True, value=round(100 * info.default_share, 1))
+    return gr.update(interactive=True, value=round(100 * info.default_share))
 
 
 def _lengths(info: EngineInfo, linked: AbstractSet[str]) -> Any:

@@ -139,7 +139,7 @@ def _turbo(texts: Texts) -> gr.Checkbox:
 def _budget(texts: Texts) -> tuple[gr.Slider, gr.HTML]:
     """Which part of the work is done; it can be set once the model says what can be left out."""
     budget = gr.Slider(
-        25,
+        15,
         100,
         value=100,
         step=1,

@@ -3,10 +3,13 @@
 from dataclasses import fields
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
 
+from demo.regions import controls
+from demo.strings import load_texts
 from latte_core import Engine, GenerationRequest, checkpoints
 from latte_core.components.vae import decode_frames, encode_frames, load_vae
 from latte_core.data.hints import nearest_words
@@ -102,3 +105,31 @@ def test_recorded_settings_are_the_manifest_defaults(engine):
         if field.name in recorded:
             assert video.recipe[field.name] == getattr(manifest.defaults, field.name)
     assert video.frames.shape == (16, 64, 64, 3)
+
+
+def test_budget_on_the_page_begins_with_the_models_own_plan(engine):
+    """The slider has that budget, and chooses that plan with it."""
+    info = engine.describe()
+    assert info.defaults.plan == "budget-22" and info.default_share < 0.25
+    with gr.Blocks():
+        slider, _ = controls._budget(load_texts())
+    percent = round(100 * info.default_share)
+    assert slider.minimum <= percent < slider.maximum
+    assert slider.preprocess(percent) == percent
+    assert info.nearest_plan(percent / 100) == info.defaults.plan
+
+
+def test_default_plan_runs_its_nine_rows_on_clips_and_all_of_them_on_stills(engine, monkeypatch):
+    rows, model = [], engine._pipeline.parts.transformer
+    forward = model.forward
+
+    def counted(latents, *args, **options):
+        rows.append(len(latents))
+        return forward(latents, *args, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    engine.generate(GenerationRequest("a star falls down at night", seed=3))
+    assert sum(rows) == 9
+    rows.clear()
+    engine.generate(GenerationRequest("a star", seed=3, mode="image", num_images=1))
+    assert sum(rows) == 40

@@ -63,7 +63,7 @@ def test_budget_begins_with_the_work_of_the_models_own_step_plan():
         ]
 
     assert budget("full") == budget("alternate", {"plan"}) == gr.update(interactive=True)
-    assert budget("alternate") == gr.update(interactive=True, value=66.7)
+    assert budget("alternate") == gr.update(interactive=True, value=67)
 
 
 @pytest.mark.parametrize(
