@@ -22,3 +22,16 @@ def same(one, other):
         and len(one.stills) == len(other.stills)
         and all(map(np.array_equal, one.stills, other.stills))
     )
+
+
+def count_rows(engine, monkeypatch):
+    """A list to which every call of the transformer adds the number of its rows."""
+    rows, model = [], engine._pipeline.parts.transformer
+    forward = model.forward
+
+    def counted(latents, *args, **options):
+        rows.append(len(latents))
+        return forward(latents, *args, **options)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return rows

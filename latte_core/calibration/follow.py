@@ -81,11 +81,9 @@ class _Unfolding(PlannedOutputs):
         self.plan = StepPlan(self.plan.name, (*self.plan.steps, step))
         return self.at(len(self.plan.steps) - 1, seen, timestep, lambda conditions: self._made)
 
-    def standing_for(self, noise: Tensor, seen: Tensor, timestep: Tensor) -> Tensor:
+    def seeing(self, noise: Tensor, seen: Tensor, timestep: Tensor) -> Tensor:
         """The output of a network that sees this noise (n,)."""
-        prediction = self._prediction(noise.view_as(seen).to(seen), seen, timestep)
-        parts = [prediction] if self._variance is None else [prediction, self._variance]
-        return torch.cat(parts, dim=1)
+        return self.standing_for(noise.view_as(seen).to(seen), self._variance, seen, timestep)
 
 
 class _Path:
@@ -133,7 +131,7 @@ class _Path:
         timestep = self._sampling.timesteps[index]
         trial = copy.deepcopy(self._track)
         seen = trial.model_input(timestep)
-        output = self.outputs.standing_for(noise, seen, timestep)
+        output = self.outputs.seeing(noise, seen, timestep)
         trial.advance(output, timestep, self._type)
         return trial.latents.cpu()
 

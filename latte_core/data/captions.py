@@ -20,6 +20,7 @@ ENGLISH_CAMERA: dict[str, tuple[str, ...]] = {
     "left": ("the camera pans left", "the camera moves left", "camera pans to the left"),
     "right": ("the camera pans right", "the camera moves right", "camera pans to the right"),
 }
+ENGLISH_LIGHT: dict[str, tuple[str, ...]] = {"night": SCENES["night"].phrases, "day": ("by day",)}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _english_place(spec: ClipSpec, rng: random.Random) -> str:
     if spec.scene == "plain":
         return f"on a {rng.choice(['', 'plain '])}{spec.colour} background"
     place = rng.choice(SCENES[spec.scene].phrases)
-    return _in_light(place, spec, rng, {"day": ("by day",), "night": SCENES["night"].phrases})
+    return _in_light(place, spec, rng, ENGLISH_LIGHT)
 
 
 def _in_light(
@@ -138,31 +139,33 @@ def _english_kinds(world: World) -> dict[str, list[str]]:
         "places": [p for s in world.scenes if s != "plain" for p in SCENES[s].phrases],
         "backgrounds": list(world.colours) if "plain" in world.scenes else [],
     }
-    return kinds | _compositions(world, "and", ENGLISH_CAMERA, ("at night", "by day"))
+    return kinds | _composition_kind(world, "and", ENGLISH_CAMERA, ENGLISH_LIGHT)
 
 
 def _english_others(world: World) -> list[str]:
     others = [*world.colours, "a an the one small big on a plain background video of that"]
-    if "pair" in world.compositions:
-        others += ["while", *(plural(p) for m in world.motions for p in MOTIONS[m])]
-    if "camera" in world.compositions:
-        others += ["while and"]
-    if "light" in world.compositions:
-        others += SCENES["night"].phrases
-    return others
+    pairs = ["while", *(plural(p) for m in world.motions for p in MOTIONS[m])]
+    return others + _of_compositions(world, pairs, ["while and"], SCENES["night"].phrases)
 
 
-def _compositions(
-    world: World, joint: str, camera: Mapping[str, Sequence[str]], light: Sequence[str]
+def _composition_kind(
+    world: World,
+    joint: str,
+    camera: Mapping[str, Sequence[str]],
+    light: Mapping[str, Sequence[str]],
 ) -> dict[str, list[str]]:
     """The words of a world's compositions, as a kind of their own; nothing if it has none."""
-    words = {
-        "pair": [joint],
-        "camera": [phrase for phrases in camera.values() for phrase in phrases],
-        "light": list(light),
-    }
-    told = [phrase for name in world.compositions for phrase in words[name]]
+    pans = [phrase for phrases in camera.values() for phrase in phrases]
+    told = _of_compositions(world, [joint], pans, [phrases[0] for phrases in light.values()])
     return {"compositions": told} if told else {}
+
+
+def _of_compositions(
+    world: World, pair: Sequence[str], camera: Sequence[str], light: Sequence[str]
+) -> list[str]:
+    """The phrases of those compositions that a world has."""
+    phrases = {"pair": pair, "camera": camera, "light": light}
+    return [phrase for name in world.compositions for phrase in phrases[name]]
 
 
 def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
@@ -186,7 +189,7 @@ def _russian_place(spec: ClipSpec, rng: random.Random) -> str:
         plain = rng.choice(["", "однотонном "])
         return f"на {plain}{rng.choice(russian.GROUNDS[spec.colour])} фоне"
     place = rng.choice(russian.PLACES[spec.scene])
-    return _in_light(place, spec, rng, {"day": ("днем",), "night": russian.PLACES["night"]})
+    return _in_light(place, spec, rng, russian.LIGHT)
 
 
 def _russian_pair(spec: ClipSpec, rng: random.Random) -> str:
@@ -212,20 +215,15 @@ def _russian_kinds(world: World) -> dict[str, list[str]]:
         "places": [p for s in world.scenes if s != "plain" for p in russian.PLACES[s]],
         "backgrounds": grounds if "plain" in world.scenes else [],
     }
-    return kinds | _compositions(world, "и", russian.CAMERA, ("ночью", "днем"))
+    return kinds | _composition_kind(world, "и", russian.CAMERA, russian.LIGHT)
 
 
 def _russian_others(world: World) -> list[str]:
     sizes = [form for size in russian.SIZES.values() for form in size.values()]
     colours = [ground for c in world.colours for ground in russian.GROUNDS[c]]
     others = [*sizes, *colours, "видео где на однотонном фоне"]
-    if "pair" in world.compositions:
-        others += ["а", *(p for m in world.motions for p in russian.VERBS_OF_TWO[m])]
-    if "camera" in world.compositions:
-        others += ["а и"]
-    if "light" in world.compositions:
-        others += russian.PLACES["night"]
-    return others
+    pairs = ["а", *(p for m in world.motions for p in russian.VERBS_OF_TWO[m])]
+    return others + _of_compositions(world, pairs, ["а и"], russian.PLACES["night"])
 
 
 LANGUAGES: dict[str, Language] = {

@@ -118,6 +118,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "road": ("на дороге", "по дороге", "по улице"),
 }
 
+LIGHT: dict[str, tuple[str, ...]] = {"night": PLACES["night"], "day": ("днем",)}
+
 # Colour -> how it is told before "фоне" (prepositional, masculine), the commonest first.
 GROUNDS: dict[str, tuple[str, ...]] = {
     "red": ("красном",),

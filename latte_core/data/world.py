@@ -130,8 +130,14 @@ class World:
     def draw_composed(self, rng: Rng, composition: str, held_out: bool = False) -> ClipSpec:
         """Draw a clip that has one of the compositions, and no other.
 
-        Raises DataError if the world has no such clips.
+        Raises DataError if the world has no such composition, or no place that allows it.
         """
+        if composition not in self.compositions:
+            known = ", ".join(self.compositions) or "none"
+            raise DataError(
+                f"This world has no {composition!r}, only {known}: take a model and a probe that "
+                "learned it."
+            )
         world = replace(self, compositions=(composition,))
         for _ in range(DRAWS):
             if (spec := world.draw(rng, held_out)).has(composition):

@@ -68,16 +68,25 @@ class PlannedOutputs:
             if step.weights:
                 output = self._lead(output, step.weights, seen, timestep)
         self.own = output
-        noise = self._noise(output[:, : seen.shape[1]], seen, timestep)
-        mixed = self._mixed(noise, output, step.mix, seen, timestep) if step.mix else output
-        self._note_noise(noise, output)
-        return mixed
+        if not step.mix and not self._noises.maxlen:
+            return output
+        own, variance = output.tensor_split([seen.shape[1]], dim=1)
+        noise = self._noise(own, seen, timestep)
+        if step.mix:
+            mixed = _weighted(step.mix, [noise, *self._noises])
+            output = self.standing_for(mixed, variance, seen, timestep)
+        self._note_noise(noise, variance)
+        return output
+
+    def standing_for(
+        self, noise: Tensor, variance: Tensor | None, seen: Tensor, timestep: Tensor
+    ) -> Tensor:
+        """The output of a network that sees this noise, with its variance channels, if any."""
+        prediction = prediction_of_noise(noise, seen, timestep, self._levels, self._type)
+        return prediction if variance is None else torch.cat([prediction, variance], dim=1)
 
     def _noise(self, prediction: Tensor, seen: Tensor, timestep: Tensor) -> Tensor:
         return predict_noise(prediction, seen, timestep, self._levels, self._type)
-
-    def _prediction(self, noise: Tensor, seen: Tensor, timestep: Tensor) -> Tensor:
-        return prediction_of_noise(noise, seen, timestep, self._levels, self._type)
 
     def _note_difference(self, halves: Tensor, seen: Tensor, timestep: Tensor) -> None:
         if not self._differences.maxlen or self._conditions.halves == 1:
@@ -86,40 +95,27 @@ class PlannedOutputs:
         difference = self._noise(prompt, seen, timestep) - self._noise(away, seen, timestep)
         self._differences.appendleft(difference)
 
-    def _note_noise(self, noise: Tensor, output: Tensor) -> None:
+    def _note_noise(self, noise: Tensor, variance: Tensor) -> None:
         if not self._noises.maxlen:
             return
-        channels = noise.shape[1]
         # A copy: a view would keep the variance of every remembered step.
         self._noises.appendleft(noise.clone())
-        if output.shape[1] > channels:
-            self._variance = output[:, channels:].clone()
+        if variance.shape[1]:
+            self._variance = variance.clone()
 
     def _lead(
         self, output: Tensor, weights: Sequence[float], seen: Tensor, timestep: Tensor
     ) -> Tensor:
         """The prompt's output, guided by the difference that the last ones lead to."""
-        channels = seen.shape[1]
-        noise = self._noise(output[:, :channels], seen, timestep)
+        told, variance = output.tensor_split([seen.shape[1]], dim=1)
         away = self._conditions.guidance_scale - 1
-        noise = noise + away * _weighted(weights, self._differences)
-        prediction = self._prediction(noise, seen, timestep)
-        return torch.cat([prediction, output[:, channels:]], dim=1)
-
-    def _mixed(
-        self, noise: Tensor, output: Tensor, mix: Sequence[float], seen: Tensor, timestep: Tensor
-    ) -> Tensor:
-        """An output that stands for a step's own noise and the ones before it, mixed."""
-        mixed = _weighted(mix, [noise, *self._noises])
-        prediction = self._prediction(mixed, seen, timestep)
-        return torch.cat([prediction, output[:, seen.shape[1] :]], dim=1)
+        noise = self._noise(told, seen, timestep) + away * _weighted(weights, self._differences)
+        return self.standing_for(noise, variance, seen, timestep)
 
     def _reused(self, weights: Sequence[float], seen: Tensor, timestep: Tensor) -> Tensor:
         """An output that stands for the noise that the last ones lead to."""
         noise = _weighted(weights, self._noises)
-        prediction = self._prediction(noise, seen, timestep)
-        parts = [prediction] if self._variance is None else [prediction, self._variance]
-        return torch.cat(parts, dim=1)
+        return self.standing_for(noise, self._variance, seen, timestep)
 
 
 def _weighted(weights: Sequence[float], remembered: Iterable[Tensor]) -> Tensor:

@@ -59,7 +59,7 @@ def held_out_prompts(
     """
     rng, words, plain = np.random.default_rng(seed), random.Random(seed), world.plainly
     specs = [
-        plain.draw_composed(rng, composition, held_out=True)
+        world.draw_composed(rng, composition, held_out=True)
         if composition
         else plain.draw(rng, held_out=True)
         for _ in range(count)

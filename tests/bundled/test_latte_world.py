@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from tiny_requests import count_rows
 
 from demo.regions import controls
 from demo.strings import load_texts
@@ -120,14 +121,7 @@ def test_budget_on_the_page_begins_with_the_models_own_plan(engine):
 
 
 def test_default_plan_runs_its_nine_rows_on_clips_and_all_of_them_on_stills(engine, monkeypatch):
-    rows, model = [], engine._pipeline.parts.transformer
-    forward = model.forward
-
-    def counted(latents, *args, **options):
-        rows.append(len(latents))
-        return forward(latents, *args, **options)
-
-    monkeypatch.setattr(model, "forward", counted)
+    rows = count_rows(engine, monkeypatch)
     engine.generate(GenerationRequest("a star falls down at night", seed=3))
     assert sum(rows) == 9
     rows.clear()

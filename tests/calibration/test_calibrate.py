@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_requests import ask
+from tiny_requests import ask, count_rows
 
 from latte_core import CheckpointError, Engine, RequestError
 from latte_core.calibration.follow import blank, evenly, follow, improve, neighbours
@@ -116,14 +116,7 @@ def test_the_engine_offers_what_was_found(engine, monkeypatch):
     assert shares["budget-40"] <= 0.4 < shares["budget-70"] <= 0.7
     assert "budget-40" not in info.plans  # the default is another number of steps
     assert info.nearest_plan(0.4, "ddim", STEPS) == "budget-40"
-    rows, model = [], engine._pipeline.parts.transformer
-    forward = model.forward
-
-    def counted(latents, *args, **options):
-        rows.append(len(latents))
-        return forward(latents, *args, **options)
-
-    monkeypatch.setattr(model, "forward", counted)
+    rows = count_rows(engine, monkeypatch)
     made = engine.generate(ask(num_inference_steps=STEPS, plan="budget-40"))
     assert sum(rows) == round(shares["budget-40"] * 2 * STEPS)
     assert made.recipe["plan"] == "budget-40"

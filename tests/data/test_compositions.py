@@ -118,6 +118,8 @@ def test_shares_of_compositions_leave_most_clips_simple():
 def test_places_that_allow_nothing_say_so():
     with pytest.raises(DataError, match="No place of this world allows 'light'"):
         replace(WHOLE, scenes=("plain",)).draw_composed(np.random.default_rng(0), "light")
+    with pytest.raises(DataError, match="This world has no 'pair', only none"):
+        WHOLE.plainly.draw_composed(np.random.default_rng(0), "pair")
     with pytest.raises(DataError, match=r"World.compositions.*rain"):
         World(compositions=("rain",))
 

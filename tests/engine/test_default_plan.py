@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from tiny_folder import FRAMES, SIZE
-from tiny_requests import ask, same
+from tiny_requests import ask, count_rows, same
 
 from latte_core import Encoded, Engine, load_picture
 from latte_core.checkpoints import (
@@ -46,15 +46,7 @@ def planned(folder):
 @pytest.fixture
 def rows(planned, monkeypatch):
     """The rows of every call of the network."""
-    calls, model = [], planned._pipeline.parts.transformer
-    forward = model.forward
-
-    def counted(latents, *args, **options):
-        calls.append(len(latents))
-        return forward(latents, *args, **options)
-
-    monkeypatch.setattr(model, "forward", counted)
-    return calls
+    return count_rows(planned, monkeypatch)
 
 
 def told(engine, request):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_requests import ask, same
+from tiny_requests import ask, count_rows, same
 
 from latte_core import Engine, Finished, MemoryPlanError, SteppedDown
 from latte_core.components.block_streaming import stream_blocks, unstream_blocks
@@ -96,14 +96,7 @@ def test_a_plan_that_only_moves_parts_gives_the_same_bytes(tiny_folder, expected
 
 def test_halves_of_guidance_run_one_at_a_time(tiny_folder, monkeypatch):
     with Engine.load(tiny_folder, memory="split") as engine:
-        rows, model = [], engine._pipeline.parts.transformer
-        forward = model.forward
-
-        def counted(latents, *args, **options):
-            rows.append(len(latents))
-            return forward(latents, *args, **options)
-
-        monkeypatch.setattr(model, "forward", counted)
+        rows = count_rows(engine, monkeypatch)
         engine.generate(ask(negative_prompt="a big blurry dog", num_inference_steps=3))
     assert rows == [1] * 6
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_class_folder import write_tiny_class_folder
-from tiny_requests import ask, same
+from tiny_requests import ask, count_rows, same
 
 from latte_core import Engine, GenerationRequest, Inspection, RequestError, Step
 from latte_core.diffusion.guidance import Conditions
@@ -26,19 +26,7 @@ STEPS = 12
 @pytest.fixture
 def rows(engine, monkeypatch):
     """The rows of every call of the transformer."""
-    return counted(engine, monkeypatch)
-
-
-def counted(engine, monkeypatch):
-    calls, model = [], engine._pipeline.parts.transformer
-    original = model.forward
-
-    def forward(latents, *args, **options):
-        calls.append(len(latents))
-        return original(latents, *args, **options)
-
-    monkeypatch.setattr(model, "forward", forward)
-    return calls
+    return count_rows(engine, monkeypatch)
 
 
 def relative(one, other):
@@ -69,7 +57,7 @@ def test_a_plan_changes_the_result_a_little(engine, name):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_every_sampler_runs_a_plan(learned, monkeypatch, scheduler):
-    calls = counted(learned, monkeypatch)
+    calls = count_rows(learned, monkeypatch)
     made = learned.generate(
         ask(scheduler=scheduler, num_inference_steps=STEPS, plan="alternate-cache")
     )
@@ -117,7 +105,7 @@ def test_without_guidance_only_whole_steps_are_left_out(engine, rows):
 
 def test_class_models_run_plans(tmp_path, monkeypatch):
     with Engine.load(write_tiny_class_folder(tmp_path / "classes")) as loaded:
-        calls = counted(loaded, monkeypatch)
+        calls = count_rows(loaded, monkeypatch)
         asked = GenerationRequest(
             class_label=1, seed=3, num_inference_steps=STEPS, mode="joint", num_images=2
         )
