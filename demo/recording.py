@@ -44,7 +44,7 @@ def recorded_run(texts: Texts, path: Path = RECORDING) -> dict[str, str] | None:
 
 
 def record(model: str, prompt: str = "", seed: int = SEED) -> dict[str, Any]:
-    """Run a model once and keep what the stage would have shown.
+    """Run a model once, exactly, and keep what the stage would have shown.
 
     An empty prompt stands for the first example of the model's own card.
     Raises LatteError if the model cannot be loaded or cannot make it.
@@ -54,7 +54,7 @@ def record(model: str, prompt: str = "", seed: int = SEED) -> dict[str, Any]:
     from latte_core import Engine, Finished, GenerationRequest, Step
 
     strips = []
-    with Engine.load(model) as engine:
+    with Engine.load(model, device="cpu", precision="fp32") as engine:
         info = engine.describe()
         request = GenerationRequest(prompt=prompt or str(info.card["examples"][0]), seed=seed)
         for event in engine.stream(request):

@@ -98,7 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        help="fp32, bf16, fp16, fp16-accumulate or fp8; auto is fp32 on a CPU and fp16 on a GPU",
+        help="fp32, bf16, fp16, fp16-accumulate or fp8; auto is fp16 on a GPU, on a CPU "
+        "bf16 where it has a unit for it, else fp32",
     )
     parser.add_argument(
         "--compile",

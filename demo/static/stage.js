@@ -300,8 +300,9 @@ function showStillFiles(addresses) {
 async function playRecorded(run) {
   if (!run) return;
   const answer = await fetch(run.url);
-  if (!answer.ok || reel.length) return;
+  if (!answer.ok) return;
   const tape = await answer.json();
+  if (now.state !== "idle") return;   // the visitor was quicker
   reel = tape.strips.map((strip, step) => ({ step, strip }));
   total = reel.length - 2;   // the last strip is the film itself
   recorded = { auto: !calm.matches, since: performance.now() };

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from latte_core.diffusion.step_plan import FULL
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SHAPES = ("world", "latte-1")
 TURBO = "turbo"  # among the plans: the few-step transformer
@@ -26,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--plans",
         default="full",
-        help="step plans to run beside full, such as budget-50,turbo, a precision as bf16, or "
-        "default for the model's own settings",
+        help="step plans to run beside full, such as budget-50,turbo, a precision as bf16, "
+        "default for the model's own settings, or a plan in other numbers as budget-50+bf16",
     )
     add("--steps", type=int, help="denoising steps (default: the model's own)")
     add("--stock-steps", type=int, help="denoising steps of stock, if others")
@@ -136,19 +138,36 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
     """The stock pipeline's setting, then ours for each plan. "full" is always the first of ours.
 
     "turbo" among the plans is the few-step transformer with its own steps, a precision's name the
-    full plan in those numbers, "default" the model's own steps and plan, whatever the others run.
+    full plan in those numbers, "default" the model's own steps and plan, whatever the others run,
+    in the numbers that the device takes by itself. PLAN+PRECISION is any of them in other numbers.
     """
-    from latte_core.benchmark.subjects import Setting
-    from latte_core.diffusion.step_plan import FULL
-    from latte_core.engine.precision import PRECISIONS
-    from latte_core.engine.request import GenerationRequest
+    rows = _Rows(arguments, parts)
+    stock_steps = arguments.stock_steps or rows.steps
+    plans = [name for name in arguments.plans.split(",") if name and name != FULL]
+    return [
+        rows.setting(f"stock, {stock_steps} steps", stock_steps),
+        rows.planned(FULL),
+        *map(rows.asked, plans),
+    ]
 
-    defaults = parts.defaults
-    steps = arguments.steps or defaults.num_inference_steps
-    size = arguments.size
-    plans = [name for name in arguments.plans.split(",") if name and name != "full"]
 
-    def setting(name: str, steps: int, plan: str = FULL, turbo: bool = False) -> Setting:
+@dataclass(frozen=True)
+class _Rows:
+    """Settings of the table's rows, for what was asked of a model's parts."""
+
+    arguments: argparse.Namespace
+    parts: Any
+
+    @property
+    def steps(self) -> int:
+        """Those of the rows that have none of their own."""
+        return int(self.arguments.steps or self.parts.defaults.num_inference_steps)
+
+    def setting(self, name: str, steps: int, plan: str = FULL, turbo: bool = False) -> Any:
+        """A row of the model's own guidance, length and, unless others are asked for, sides."""
+        from latte_core.benchmark.subjects import Setting
+
+        defaults, size = self.parts.defaults, self.arguments.size
         return Setting(
             name,
             steps,
@@ -161,26 +180,44 @@ def _settings(arguments: argparse.Namespace, parts: Any) -> list[Any]:
             turbo,
         )
 
-    def ours(plan: str) -> Setting:
-        if plan in PRECISIONS:
-            exact = setting(f"ours, {steps} steps, {plan}", steps)
-            return replace(exact, precision=plan)
-        if plan == DEFAULT:
-            told = f"{defaults.num_inference_steps} steps, plan {defaults.plan}"
-            return setting(
-                f"ours, default settings ({told})", defaults.num_inference_steps, defaults.plan
-            )
-        if plan != TURBO:
-            return setting(f"ours, {steps} steps, plan {plan}", steps, plan)
-        own = parts.defaults_for(GenerationRequest("any", turbo=True)).num_inference_steps
-        return setting(f"ours, turbo, {own} steps", own, turbo=True)
+    def asked(self, words: str) -> Any:
+        """The row of one entry among the plans."""
+        from latte_core.engine.precision import PRECISIONS
 
-    stock_steps = arguments.stock_steps or steps
-    return [
-        setting(f"stock, {stock_steps} steps", stock_steps),
-        setting(f"ours, {steps} steps", steps),
-        *map(ours, plans),
-    ]
+        plan, _, precision = words.partition("+")
+        if plan in PRECISIONS:
+            plan, precision = FULL, plan
+        if plan == DEFAULT and not precision:
+            precision = self._usual()
+        exact = self.planned(plan)
+        if precision in ("", self.parts.plan.precision):
+            return exact
+        return replace(exact, name=f"{exact.name}, {precision}", precision=precision)
+
+    def planned(self, plan: str) -> Any:
+        """The row of a plan, or of what stands for one, in the stock pipeline's numbers."""
+        from latte_core.engine.request import GenerationRequest
+
+        if plan == FULL:
+            return self.setting(f"ours, {self.steps} steps", self.steps)
+        if plan == DEFAULT:
+            own = self.parts.defaults
+            name = f"ours, default settings ({own.num_inference_steps} steps, plan {own.plan})"
+            return self.setting(name, own.num_inference_steps, own.plan)
+        if plan != TURBO:
+            return self.setting(f"ours, {self.steps} steps, plan {plan}", self.steps, plan)
+        asked = GenerationRequest("any", turbo=True)
+        steps = self.parts.defaults_for(asked).num_inference_steps
+        return self.setting(f"ours, turbo, {steps} steps", steps, turbo=True)
+
+    def _usual(self) -> str:
+        """Numbers that the device takes by itself; random weights have no others to read."""
+        from latte_core.engine.memory import cpu_has_bf16
+        from latte_core.engine.precision import AUTO, chosen
+
+        if self.arguments.shape != "world":
+            return ""
+        return chosen(AUTO, self.parts.plan.device, cpu_has_bf16())
 
 
 def _asked(arguments: argparse.Namespace, bench: Any) -> _Asked:

@@ -20,10 +20,10 @@ from latte_core.components.vae import VaeConfig, for_decoding, load_vae, new_vae
 from latte_core.diffusion.guidance import pair_prompts
 from latte_core.engine.labels import make_conditioner
 from latte_core.engine.memory import MemoryPolicy, free_memory, make_policy
-from latte_core.engine.parts import Parts, load_parts
-from latte_core.engine.pipeline import Pipeline
+from latte_core.engine.parts import Parts
+from latte_core.engine.pipeline import Pipeline, open_pipeline
 from latte_core.engine.plans import GIB, Plan
-from latte_core.engine.precision import Device
+from latte_core.engine.precision import REFERENCE, Device
 from latte_core.engine.prompts import EncodedPrompt
 from latte_core.engine.request import GenerationRequest
 from latte_core.errors import ConfigError
@@ -82,7 +82,7 @@ class Bench:
                 raise ConfigError(
                     f"The row {precision} needs a model folder: leave --shape latte-1 out."
                 )
-            return open_pipeline(self.folder, self.device, precision)
+            return open_pipeline(self.folder, self.device, precision, "resident")
         if self.embeds is not None:
             return self.pipeline
         return replace(self.pipeline, conditioner=make_conditioner(self.pipeline.parts))
@@ -94,19 +94,13 @@ class Bench:
 
 
 def open_folder(folder: Path, device: str = "auto") -> Bench:
-    """Our pipeline and the stock one on the weights of a model folder."""
-    pipeline = open_pipeline(folder, device)
+    """Our pipeline and the stock one on the weights of a model folder, exact as the device can."""
+    pipeline = open_pipeline(folder, device, REFERENCE, "resident")
     parts = pipeline.parts
     dtype = getattr(torch, parts.plan.vae_dtype)
     vae = load_vae(folder / "vae", dtype).to(parts.plan.device)
     stock = stock_on(parts.transformer, vae, parts.text, parts.scheduler_config)
     return Bench(pipeline, stock, None, True, (), folder)
-
-
-def open_pipeline(folder: Path, device: str = "auto", precision: str = "auto") -> Pipeline:
-    """Our pipeline on the weights of a model folder, all of them in memory."""
-    parts = load_parts(str(folder), "resident", device, lambda event: None, None, precision)
-    return Pipeline(parts, make_policy(parts.plan, parts.modules()), make_conditioner(parts))
 
 
 def latte_1(device: str = "auto") -> Bench:

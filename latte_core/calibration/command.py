@@ -88,9 +88,12 @@ def _target(folder: Path) -> Path:
 def _calibrate(
     folder: Path, target: Path, budgets: list[float], arguments: argparse.Namespace
 ) -> None:
+    from latte_core.diffusion.step_plan import FULL
+    from latte_core.engine.pipeline import open_pipeline
     from latte_core.engine.plan_book import write_plans
+    from latte_core.engine.precision import REFERENCE
 
-    pipeline = _pipeline(folder, arguments.device)
+    pipeline = open_pipeline(folder, arguments.device, REFERENCE)
     defaults = pipeline.parts.defaults
     scheduler = arguments.scheduler or defaults.scheduler
     try:
@@ -99,22 +102,13 @@ def _calibrate(
                 "num_inference_steps": steps,
                 "scheduler": scheduler,
                 "guidance_scale": arguments.guidance,
+                "plan": FULL,  # whatever the model's own, which may be the one to be found
             }
             plans = _find(pipeline, settings, budgets, arguments)
             notes = {"command": "python -m latte_core calibrate", "prompts": arguments.prompts}
             write_plans(folder, target, {(scheduler, steps): plans}, notes)
     finally:
         pipeline.policy.release()
-
-
-def _pipeline(folder: Path, device: str) -> Pipeline:
-    from latte_core.engine.labels import make_conditioner
-    from latte_core.engine.memory import make_policy
-    from latte_core.engine.parts import load_parts
-    from latte_core.engine.pipeline import Pipeline
-
-    parts = load_parts(str(folder), "auto", device, lambda event: None)
-    return Pipeline(parts, make_policy(parts.plan, parts.modules()), make_conditioner(parts))
 
 
 def _find(
@@ -157,9 +151,10 @@ def _check(folder: Path, arguments: argparse.Namespace) -> None:
     from latte_core import Engine
     from latte_core.calibration.check import HEADER, as_json, check_plans
     from latte_core.calibration.samples import CHECKING_SEED, draw_samples
+    from latte_core.engine.precision import REFERENCE
 
     rows = []
-    with Engine.load(folder, device=arguments.device) as engine:
+    with Engine.load(folder, device=arguments.device, precision=REFERENCE) as engine:
         info = engine.describe()
         sys.stdout.write(HEADER + "\n")
         for steps in arguments.steps or [info.defaults.num_inference_steps]:

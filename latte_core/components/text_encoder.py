@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 MAX_TOKENS = 120  # what the public Latte-1 was trained with; longer prompts are cut
+CPU_ROWS = 32  # that bitsandbytes' 4-bit kernel for CPUs takes together
 SPECIAL_PIECES = (("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0))
 SPIECE_NAME = "spiece.model"
 
@@ -220,6 +221,8 @@ def load_text_encoder(
         ) from error
     _check_report(report, folder)
     model.eval().requires_grad_(False)
+    if bits == 4:
+        _keep_narrow_layers_plain(model)
     if bits is None:
         model.to(dtype)  # transformers keeps `wo` in fp32 on its own where dtype is fp16
         _check_finite(model, folder)
@@ -246,6 +249,22 @@ def _quantisation(bits: int | None, dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
+
+
+def _keep_narrow_layers_plain(model: Any) -> None:
+    """Tell layers that the CPU's 4-bit kernel cannot lay out to do without it.
+
+    On CPUs with AVX512-BF16 bitsandbytes (0.50) rearranges weights at the first call, 32 rows by
+    whole blocks of columns, and fails on a layer of other sizes rather than leave it as it is.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for layer in model.modules():
+        if not isinstance(layer, Linear4bit):
+            continue
+        weight: Any = layer.weight
+        if layer.out_features % CPU_ROWS or layer.in_features % weight.quant_state.blocksize:
+            layer.support_avx512bf16_for_cpu = False
 
 
 @contextmanager

@@ -95,15 +95,19 @@ def _in_light(
 
 
 def _english_pair(spec: ClipSpec, rng: random.Random) -> str:
-    """Two subjects in either order, joined or each with its verb, before or after the place."""
+    """Two subjects, joined or each with its verb, before or after the place; the left one first.
+
+    Were the order left open, a model could not know which of the two goes where, and would draw
+    something of both on either side.
+    """
     place = _english_place(spec, rng)
     nouns = [_english_noun(mover.subject, "", rng) for mover in spec.movers]
     verbs = [rng.choice(MOTIONS[mover.motion]) for mover in spec.movers]
     if spec.motion == spec.partner_motion and rng.random() < 0.7:
-        told = f"{_either_way(nouns, rng, ' and ')} {plural(verbs[0])}"
+        told = f"{' and '.join(nouns)} {plural(verbs[0])}"
     else:
         each = [f"{noun} {verb}" for noun, verb in zip(nouns, verbs, strict=True)]
-        told = _either_way(each, rng, rng.choice([" and ", " and ", " while "]))
+        told = rng.choice([" and ", " and ", " while "]).join(each)
     return f"{told} {place}" if rng.random() < 0.7 else f"{place} {told}"
 
 
@@ -114,8 +118,8 @@ def plural(verb: str) -> str:
     return " ".join([irregular.get(first, first.removesuffix("s")), *rest])
 
 
-def _either_way(both: Sequence[str], rng: random.Random, between: str = " ") -> str:
-    return between.join(both if rng.random() < 0.5 else both[::-1])
+def _either_way(both: Sequence[str], rng: random.Random) -> str:
+    return " ".join(both if rng.random() < 0.5 else both[::-1])
 
 
 def _with_camera(
@@ -193,13 +197,14 @@ def _russian_place(spec: ClipSpec, rng: random.Random) -> str:
 
 
 def _russian_pair(spec: ClipSpec, rng: random.Random) -> str:
+    """The same in Russian, the left one first."""
     nouns = [rng.choice(russian.NOUNS[mover.subject])[0] for mover in spec.movers]
     if spec.motion == spec.partner_motion and rng.random() < 0.7:
         verb = rng.choice(russian.VERBS_OF_TWO[spec.motion])
-        return " ".join(_swapped([_either_way(nouns, rng, " и "), verb], rng))
+        return " ".join(_swapped([" и ".join(nouns), verb], rng))
     verbs = [rng.choice(russian.VERBS[mover.motion]) for mover in spec.movers]
     each = [" ".join(_swapped(list(both), rng)) for both in zip(nouns, verbs, strict=True)]
-    return _either_way(each, rng, rng.choice([" и ", " а "]))
+    return rng.choice([" и ", " а "]).join(each)
 
 
 def _swapped(parts: list[str], rng: random.Random) -> list[str]:

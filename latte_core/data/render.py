@@ -25,6 +25,17 @@ def render_clip(
     only: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a clip, or `only` some of its frames. Returns uint8 (F, H, W, 3)."""
+    return render_covered(spec, num_frames, height, width, only)[0]
+
+
+def render_covered(
+    spec: ClipSpec,
+    num_frames: int = 16,
+    height: int = 64,
+    width: int | None = None,
+    only: Sequence[int] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """As `render_clip`, and how much of each pixel subjects cover: uint8 (F, H, W), 255 for all."""
     width = width or height
     rng, times = np.random.default_rng(spec.seed), np.linspace(0, 1, num_frames)
     shown = list(range(num_frames) if only is None else only)
@@ -38,9 +49,15 @@ def render_clip(
         paths.append((mover, path.at(shown), rightward))
     phase = rng.uniform(0, 2 * np.pi)
     frames = _moving_scene(spec.scene, background, times[shown], phase, rng)
+    cover = np.zeros(frames.shape[:3], np.float32)
     for mover, path, rightward in paths:
-        _draw(frames, mover, path, rightward, ground_of(spec.scene))
-    return np.clip(frames * 255 + 0.5, 0, 255).astype(np.uint8)
+        _draw(frames, cover, mover, path, rightward, ground_of(spec.scene))
+    return _to_levels(frames), _to_levels(cover)
+
+
+def _to_levels(values: Image32) -> NDArray[np.uint8]:
+    """0..1 as 0..255."""
+    return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _pan(spec: ClipSpec, times: Times) -> Times:
@@ -73,14 +90,25 @@ def _moving_scene(scene: str, frames: Image32, times: Times, phase: float, rng: 
     return frames
 
 
-def _draw(frames: Image32, mover: Mover, path: Path, rightward: bool, ground: float | None) -> None:
-    """Draw a subject along its path over frames (F, H, W, 3), with its shadow; in place."""
+def _draw(
+    frames: Image32,
+    cover: Image32,
+    mover: Mover,
+    path: Path,
+    rightward: bool,
+    ground: float | None,
+) -> None:
+    """Draw a subject along its path over frames (F, H, W, 3), with its shadow; in place.
+
+    `cover` (F, H, W) grows by what the subject covers.
+    """
     if ground is not None and SUBJECTS[mover.subject].kind != "swim":
         _cast_shadow(frames, path, ground)
     height, width = frames.shape[1:3]
     sprites = _place_sprites(mover.subject, path, (height, width), rightward)
     frames *= 1 - sprites[..., 3:]
     frames += sprites[..., :3]
+    np.maximum(cover, sprites[..., 3], out=cover)
 
 
 def _cast_shadow(frames: Image32, path: Path, ground: float) -> None:

@@ -70,7 +70,8 @@ class DiffusionLoss:
         """Compare the network's output for `add_noise(x0, noise, timesteps)` with the truth.
 
         model_output (B, C or 2C, F, h, w), x0 and noise (B, C, F, h, w), timesteps as there.
-        loss_mask (B, F) weighs frames: 0 leaves one out. Computed in float32.
+        loss_mask weighs frames (B, F) or places in them (B, F, h, w): 0 leaves one out. Computed in
+        float32.
         """
         channels = x0.shape[1] * (2 if self.learned_variance else 1)
         if model_output.shape != (x0.shape[0], channels, *x0.shape[2:]):
@@ -130,12 +131,13 @@ def _over_latents(values: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, loss_mask: Tensor | None) -> Tensor:
-    """Mean of (B, C, F, h, w) per sample, frames weighted by (B, F)."""
-    frames = values.mean(dim=(1, 3, 4))
+    """Mean of (B, C, F, h, w) per sample, weighted by (B, F) or (B, F, h, w)."""
+    places = values.mean(dim=1)
     if loss_mask is None:
-        return frames.mean(dim=1)
-    weights = loss_mask.to(frames.dtype)
-    return (frames * weights).sum(1) / weights.sum(1).clamp_min(1e-12)
+        return places.mean(dim=(1, 2, 3))
+    weights = loss_mask.reshape(*loss_mask.shape, *[1] * (4 - loss_mask.dim())).to(places.dtype)
+    weights = weights.expand_as(places)
+    return (places * weights).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp_min(1e-12)
 
 
 def _normal_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:

@@ -61,9 +61,10 @@ class Engine:
         folder, which is merged into the transformer. `in_caller` reads the model in the calling
         thread, for hosts that stand in for the device in one thread only (ZeroGPU); progress is
         then told at the end. `precision` is auto, fp32, bf16, fp16, fp16-accumulate or fp8; auto
-        is fp32 on a CPU and fp16 on a GPU. `describe().plan` says what was chosen and why. Raises
-        CheckpointError for a missing or damaged model, MemoryPlanError if it does not fit,
-        ConfigError for a precision that cannot be had here.
+        is fp16 on a GPU, bf16 on a CPU that multiplies it itself, else fp32.
+        `describe().plan` says what was chosen and why. Raises CheckpointError for a missing or
+        damaged model, MemoryPlanError if it does not fit, ConfigError for a precision that cannot
+        be had here.
         """
         worker = Worker(QUEUE_CAPACITY, recover=recover)
         made: list[Ladder] = []

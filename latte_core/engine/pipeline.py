@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from latte_core.components.vae import (
 )
 from latte_core.engine.denoise import Denoiser, Sampling, first_event, start
 from latte_core.engine.events import Decoding, Encoded, Event, Generation
+from latte_core.engine.labels import make_conditioner
 from latte_core.engine.low_precision import accumulating
-from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory
-from latte_core.engine.parts import Parts
+from latte_core.engine.memory import MemoryMeter, MemoryPolicy, free_memory, make_policy
+from latte_core.engine.parts import Parts, load_parts
+from latte_core.engine.precision import AUTO
 from latte_core.engine.prompts import Conditioner
 from latte_core.engine.request import GenerationRequest
 from latte_core.engine.start_picture import picture_pixels
@@ -162,6 +165,17 @@ class Pipeline:
             "precision": plan.numbers,
             **({"compiled": True} if plan.compiled else {}),
         }
+
+
+def open_pipeline(
+    folder: Path, device: str = "auto", precision: str = AUTO, memory: str = "auto"
+) -> Pipeline:
+    """A model folder's pipeline, for measuring without a worker; `Engine` is for everything else.
+
+    Raises as `load_parts`.
+    """
+    parts = load_parts(str(folder), memory, device, lambda event: None, None, precision)
+    return Pipeline(parts, make_policy(parts.plan, parts.modules()), make_conditioner(parts))
 
 
 def _sampled(check: Check, meter: MemoryMeter) -> Check:

@@ -166,7 +166,8 @@ def choose_plan(
         for name in PLANS_OF[place]:
             if name not in names or (memory == "auto" and name in AUTO_SKIPS[place]):
                 continue
-            plan = _price(name, place, sizes, cpu_has_bf16, chosen(precision, place))
+            word = chosen(precision, place, cpu_has_bf16)
+            plan = _price(name, place, sizes, cpu_has_bf16, word)
             need = _needed(plan)
             host_need = _host_bytes(plan, sizes)
             if need <= free_bytes[place] and host_need <= free_bytes.get("cpu", host_need):

@@ -1,7 +1,7 @@
 """In which numbers a model computes: one word, asked for or chosen by the device. Needs no torch.
 
-Exact is fp32, which a CPU takes unless it is told otherwise; a GPU takes fp16. T5 overflows fp16,
-so that its half precision is bf16 everywhere.
+Exact is fp32. Left alone, a GPU takes fp16, a CPU bf16 where it multiplies that itself, else fp32.
+T5 overflows fp16, so that its half precision is bf16 everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from latte_core.errors import ConfigError
 
 Device = Literal["cuda", "mps", "cpu"]
 AUTO = "auto"
+REFERENCE = "reference"  # what other numbers are compared with: a GPU's own, on the CPU fp32
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,19 @@ USUAL: dict[Device, str] = {"cuda": "fp16", "mps": "fp16", "cpu": "fp32"}
 SPECIAL = ("fp16-accumulate", "fp8")
 
 
-def chosen(precision: str, device: Device) -> str:
-    """The word behind `auto`."""
-    return USUAL[device] if precision == AUTO else precision
+def chosen(precision: str, device: Device, cpu_has_bf16: bool) -> str:
+    """The word behind `auto` and `reference`."""
+    if precision == AUTO and device == "cpu" and cpu_has_bf16:
+        return "bf16"
+    return USUAL[device] if precision in (AUTO, REFERENCE) else precision
 
 
 def devices_for(precision: str, present: tuple[Device, ...]) -> tuple[Device, ...]:
     """Those of the devices that compute so. Raises ConfigError if none does."""
-    if precision not in CHOICES:
+    everywhere = precision in (AUTO, REFERENCE)
+    if not everywhere and precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}, but must be one of: {', '.join(CHOICES)}.")
-    able = tuple(d for d in present if precision == AUTO or d in PRECISIONS[precision].devices)
+    able = tuple(d for d in present if everywhere or d in PRECISIONS[precision].devices)
     if not able:
         others = [w for w, p in PRECISIONS.items() if any(d in p.devices for d in present)]
         raise ConfigError(

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--turbo", action="store_true", help="with the few-step transformer")
     parser.add_argument("--plan", help="step plan instead of the model's own; full for all work")
+    parser.add_argument("--precision", default="auto", help="as of generate: fp32, bf16, ...")
     parser.add_argument("--guidance", type=float, help="guidance instead of the model's own")
     parser.add_argument(
         "--images", type=int, default=0, help="stills beside each clip (joint mode), judged too"
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate, judge and print the table; or only show the model's own examples."""
     from latte_core import Engine
 
-    engine = Engine.load(arguments.model)
+    engine = Engine.load(arguments.model, precision=arguments.precision)
     try:
         if arguments.showcase:
             _show(engine, arguments)

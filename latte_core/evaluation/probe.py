@@ -163,7 +163,8 @@ class ProbeBatches(Dataset):
     """Batch n: rendered clips, made a little soft and noisy, and their labels.
 
     A share `frozen` of them repeats one frame, which has no motion to name, so that the probe can
-    judge stills too.
+    judge stills too. In a world with compositions a share `composed` shows one of them for certain,
+    since a pan of the camera is hard to see and rarely drawn.
     """
 
     world: World
@@ -173,10 +174,11 @@ class ProbeBatches(Dataset):
     held_out: bool = False
     plain: bool = False
     frozen: float = 0.0
+    composed: float = 0.0
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, number))
-        specs = [self.world.draw(rng, self.held_out) for _ in range(self.batch_size)]
+        specs = [self._draw(rng) for _ in range(self.batch_size)]
         frames = np.stack([render_clip(spec, 16, self.size) for spec in specs])
         frozen = rng.random(len(specs)) < self.frozen
         for k in np.flatnonzero(frozen):
@@ -185,6 +187,12 @@ class ProbeBatches(Dataset):
         clips = to_pixels(frames)
         batch = {head: torch.tensor([label[head] for label in labels]) for head in labels[0]}
         return {"clips": clips if self.plain else _disturb(clips, rng), **batch}
+
+    def _draw(self, rng: np.random.Generator) -> ClipSpec:
+        known = self.world.compositions
+        if known and rng.random() < self.composed:
+            return self.world.draw_composed(rng, str(rng.choice(known)), self.held_out)
+        return self.world.draw(rng, self.held_out)
 
 
 def _disturb(clips: Tensor, rng: np.random.Generator) -> Tensor:

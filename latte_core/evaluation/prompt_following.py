@@ -7,6 +7,7 @@ the autoencoder) and a floor (the generated clips against each other's prompts).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from latte_core.data.world import ClipSpec, World
 from latte_core.evaluation.probe import HALVES, HEADS, WorldProbe, answers_of, judge
 
 Frames = NDArray[np.uint8]
-Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class PromptSpec:
 class Following:
     """Share of right answers per head over `count` clips; colour counts plain scenes only.
 
-    A clip of two has its subjects right if both are there, its motions if each does its own. "all"
-    is the share of clips that have everything right that their prompt says.
+    A clip of two has its subjects right if both are there, the first on the left, its motions if
+    each does its own. "all" is the share of clips that have everything right that their prompt
+    says.
     """
 
     row: str
@@ -88,22 +89,11 @@ def _marks(answer: dict[str, str], spec: ClipSpec) -> dict[str, bool]:
     said = [head for head in HEADS if head in wanted]
     said += [name for name in ("camera", "light") if spec.has(name)]
     marks = {head: answer[head] == wanted[head] for head in said}
-    return marks | _marks_of_two(answer, spec) if spec.partner else marks
-
-
-def _marks_of_two(answer: dict[str, str], spec: ClipSpec) -> dict[str, bool]:
-    """Are both subjects there, and does each do its own? Which is left the prompt does not say."""
-    wanted = [(mover.subject, mover.motion) for mover in spec.movers]
-    found = [(answer[f"{half} subject"], answer[f"{half} motion"]) for half in HALVES]
-    best = max((found, found[::-1]), key=lambda order: _agreement(order, wanted))
-    subjects, motions = ([a[i] == b[i] for a, b in zip(best, wanted, strict=True)] for i in (0, 1))
-    return {"subject": all(subjects), "motion": all(motions)}
-
-
-def _agreement(found: Pairs, wanted: Pairs) -> tuple[int, int]:
-    """How many subjects agree, then how many motions."""
-    both = list(zip(found, wanted, strict=True))
-    return sum(a[0] == b[0] for a, b in both), sum(a[1] == b[1] for a, b in both)
+    if spec.partner:
+        for part in ("subject", "motion"):
+            halves = [f"{half} {part}" for half in HALVES]  # the prompt tells the left one first
+            marks[part] = all(answer[head] == wanted[head] for head in halves)
+    return marks
 
 
 def _share(marks: Sequence[bool]) -> float:
@@ -165,9 +155,14 @@ def format_table(rows: Sequence[Following]) -> str:
     columns = tuple(rows[0].right)
     lines = ["| clips | n | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for row in rows:
-        cells = " | ".join(f"{100 * row.right[head]:.1f} %" for head in columns)
+        cells = " | ".join(_percent(row.right[head]) for head in columns)
         lines.append(f"| {row.row} | {row.count} | {cells} |")
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    """A share in percent; nothing where no clip has the like."""
+    return "" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def as_json(rows: Sequence[Following]) -> list[dict[str, Any]]:

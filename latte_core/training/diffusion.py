@@ -21,6 +21,7 @@ from latte_core.training.loop import Losses
 from latte_core.training.recipe import ObjectiveRecipe
 from latte_core.training.samples import SampleBatches
 from latte_core.training.sampling import (
+    Draws,
     attention_kernels,
     diffusion_losses,
     lay_out,
@@ -81,9 +82,8 @@ class DiffusionTask:
                 return model(noisy, steps, num_images=num_images, **told)
 
         o = self.settings
-        return diffusion_losses(
-            self.objective, x0, o.timesteps, generator, forward, num_images, o.image_timesteps
-        )
+        draws = Draws(o.timesteps, num_images, o.image_timesteps)
+        return diffusion_losses(self.objective, x0, draws, generator, forward)
 
     @torch.no_grad()
     def _latents(self, batch: Batch, generator: torch.Generator) -> Tensor:

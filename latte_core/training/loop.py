@@ -285,7 +285,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = c.learning_rate * factor
         for part in range(c.accumulate):
-            batch = _to_device(next(batches), self.accelerator.device)
+            batch = to_device(next(batches), self.accelerator.device)
             with self.accelerator.accumulate(self.model):
                 loss, figures = self.task.loss(model, batch, self._generator(part))
                 parts.append({**figures, "loss": self._finite("loss", loss)})
@@ -366,11 +366,14 @@ class _Numbers:
             n += self.world
 
 
-def _to_device(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch's tensors on a device: alone, in a dictionary or in a named tuple."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, dict):
-        return {k: _to_device(v, device) for k, v in batch.items()}
+        return {k: to_device(v, device) for k, v in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):  # a named tuple
+        return type(batch)(*(to_device(value, device) for value in batch))
     return batch
 
 

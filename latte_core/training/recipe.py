@@ -19,13 +19,19 @@ from latte_core.training.turbo import States
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """Shape and training of the autoencoder; it then encodes `clips` that `workers` draw."""
+    """Shape and training of the autoencoder; it then encodes `clips` that `workers` draw.
+
+    `learns` says which half of it: with "decoder" one that a run starts from keeps its latents, so
+    that a denoiser trained on them goes on as it is.
+    """
 
     shape: VaeConfig
     loop: LoopConfig
     batch_size: int = 16
     kl_weight: float = 2e-4
     edge_weight: float = 0.5
+    subject_weight: float = 1.0
+    learns: Literal["all", "decoder"] = "all"
     clips: int = 6000
     workers: int = 0
 
@@ -60,7 +66,8 @@ class ObjectiveRecipe:
 class StageRecipe:
     """One run of the text-to-video task: clips and stills in a batch (0 clips: stills alone).
 
-    `timesteps` and `image_timesteps` take the place of the objective's where they are given.
+    `timesteps` and `image_timesteps` take the place of the objective's where they are given; where
+    a subject is, the error counts `subject_weight` times.
     """
 
     clips: int
@@ -69,6 +76,7 @@ class StageRecipe:
     gradient_checkpointing: bool = False
     timesteps: Timesteps | None = None
     image_timesteps: Timesteps | None = None
+    subject_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,13 +101,15 @@ class TurboRecipe:
 class ProbeRecipe:
     """Training of the classifier that judges prompt following.
 
-    A share `frozen` of its clips stands still, as the stills of joint mode do.
+    A share `frozen` of its clips stands still, as the stills of joint mode do; a share `composed`
+    has one of the world's compositions for certain.
     """
 
     loop: LoopConfig
     batch_size: int = 16
     width: int = 32
     frozen: float = 0.25
+    composed: float = 0.4
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,18 @@ SHARES: dict[Timesteps, tuple[float, float, float]] = {
 NOISY = 0.7  # of the chain; beyond it the frames of a clip no longer show where a thing is
 
 
+class Draws(NamedTuple):
+    """How timesteps of a batch are drawn: its samples', and those of the stills behind each.
+
+    With `image_timesteps` each of the `images` stills gets a timestep of its own; else stills share
+    their clip's, as in the paper.
+    """
+
+    timesteps: Timesteps
+    images: int = 0
+    image_timesteps: Timesteps | None = None
+
+
 def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> Tensor:
     """Timesteps (B,) in 0..999.
 
@@ -70,26 +82,27 @@ def attention_kernels(attention: Literal["auto", "math"]) -> AbstractContextMana
 def diffusion_losses(
     objective: DiffusionLoss,
     x0: Tensor,
-    timesteps: Timesteps,
+    draws: Draws,
     generator: torch.Generator,
     forward: Predict,
-    images: int = 0,
-    image_timesteps: Timesteps | None = None,
+    weights: Tensor | None = None,
 ) -> Losses:
     """Noise x0 (B, C, F+I, h, w), let `forward` denoise it, and compare: loss and its two terms.
 
-    With `image_timesteps` each of the I = `images` stills gets a timestep of its own, and `forward`
-    is given (B, 1+I) of them; else stills share their clip's, as in the paper, and they are (B,).
+    `forward` is given timesteps (B,), or (B, 1+I) where stills have their own. `weights`
+    (B, F+I, h, w) say how much the error counts in a place.
     """
     noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+    timesteps, images, of_images = draws
     told = steps = draw_timesteps(timesteps, len(x0), generator)
-    if image_timesteps and images:
-        own = draw_timesteps(image_timesteps, len(x0) * images, generator)
+    if of_images and images:
+        own = draw_timesteps(of_images, len(x0) * images, generator)
         own = own.unflatten(0, (-1, images))
         told = torch.cat([steps[:, None], own], dim=1)
         steps = torch.cat([steps[:, None].expand(-1, x0.shape[2] - images), own], dim=1)
     told, steps = told.to(x0.device), steps.to(x0.device)
-    terms = objective(forward(objective.add_noise(x0, noise, steps), told), x0, noise, steps)
+    output = forward(objective.add_noise(x0, noise, steps), told)
+    terms = objective(output, x0, noise, steps, loss_mask=weights)
     figures = {"mse": float(terms.mse.detach().mean()), "vb": float(terms.vb.detach().mean())}
     return terms.total, figures
 

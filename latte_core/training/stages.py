@@ -30,7 +30,7 @@ from latte_core.data.latents import (
 from latte_core.data.pixels import to_pixels
 from latte_core.data.world import ClipSpec
 from latte_core.diffusion.loss import DiffusionLoss
-from latte_core.errors import DataError
+from latte_core.errors import ConfigError, DataError
 from latte_core.model import Latte, zero_init_temporal
 from latte_core.training.autoencoder import (
     AutoencoderTask,
@@ -96,9 +96,21 @@ def autoencoder_task(run: Run) -> AutoencoderTask:
     vae: Any = new_vae(r.shape)
     vae.to(memory_format=torch.channels_last)
     started = run.start_from is not None and start_vae(vae, run.start_from)
+    if r.learns == "decoder" and not started:
+        raise ConfigError(
+            'autoencoder.learns is "decoder", whose latents are those of another one: give '
+            "--start-from a folder with an autoencoder of this shape, or let all of it learn."
+        )
     if not started and r.shape.norm_num_groups == 1:
-        start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0])
-    return AutoencoderTask(Reconstruction(vae), frames, r.kl_weight, r.edge_weight)
+        start_as_pyramid(vae, replace(frames, batch_size=64, seed=run.recipe.seed + 3)[0].pixels)
+    return AutoencoderTask(
+        Reconstruction(vae, r.learns == "decoder"),
+        frames,
+        r.kl_weight,
+        r.edge_weight,
+        subject_weight=r.subject_weight,
+        latent_channels=r.shape.latent_channels,
+    )
 
 
 def finish_autoencoder(run: Run, model: Any) -> None:
@@ -106,11 +118,12 @@ def finish_autoencoder(run: Run, model: Any) -> None:
     frames = WorldFrames(run.recipe.world, run.recipe.size, 16, run.recipe.seed + 1)
     held_out = replace(frames, seed=run.recipe.seed + 5, held_out=True)
     psnr = measure_reconstruction(model, held_out)
-    sample = torch.cat([frames[10**6 + n] for n in range(16)])
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        spread = float(model.vae.encode(sample.to(device)).latent_dist.mean.std())
-    model.vae.set_scale(1 / spread)
+    if run.recipe.autoencoder.learns == "all":
+        sample = torch.cat([frames[10**6 + n].pixels for n in range(16)])
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            spread = float(model.vae.encode(sample.to(device)).latent_dist.mean.std())
+        model.vae.set_scale(1 / spread)
     save_vae(model.vae, run.folder / "vae", torch.float32)
     write_summary(run.folder / "autoencoder", {"psnr_held_out_db": psnr})
     log.info("autoencoder: %.2f dB on held-out frames", psnr)
@@ -217,6 +230,7 @@ def make_task(
         o.attention,
         recipe.prompts,
         recipe.defaults.guidance_scale,
+        settings.subject_weight,
     )
 
 
@@ -329,7 +343,12 @@ def probe_task(run: Run) -> Task:
         new = start_probe(probe, run.start_from)
         log.info("started from %s; new: %s", run.start_from.name, ", ".join(new) or "nothing")
     batches = ProbeBatches(
-        recipe.world, recipe.size, r.batch_size, recipe.seed + 11, frozen=r.frozen
+        recipe.world,
+        recipe.size,
+        r.batch_size,
+        recipe.seed + 11,
+        frozen=r.frozen,
+        composed=r.composed,
     )
     return ProbeTask(probe, batches)
 

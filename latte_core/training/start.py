@@ -113,13 +113,17 @@ def _copy(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
 
 
 def start_vae(vae: Any, folder: Path) -> bool:
-    """Give a new autoencoder the folder's weights if it is of the same shape; says whether."""
+    """Give a new autoencoder the folder's weights and scale if it is of the same shape.
+
+    Says whether it was.
+    """
     theirs = load_vae(folder / "vae")
     own, found = vae.state_dict(), theirs.state_dict()
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in found.items()}:
         log.info("the autoencoder in %s has another shape; a new one is trained", folder.name)
         return False
     vae.load_state_dict(found)
+    vae.set_scale(theirs.config.scaling_factor)
     return True
 
 

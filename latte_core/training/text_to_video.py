@@ -26,6 +26,7 @@ from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.model import Latte
 from latte_core.training.loop import Losses
 from latte_core.training.sampling import (
+    Draws,
     Timesteps,
     attention_kernels,
     diffusion_losses,
@@ -40,8 +41,9 @@ Batch = dict[str, Tensor]
 class ClipBatches(Dataset):
     """Batch n: `clips` clips with `images` stills behind each, or stills alone if clips is 0.
 
-    Yields latents (B, C, F+I, h, w), token ids and masks (B, P, L) and prompt lengths as masks
-    `reads` (B, P, L), where P is 1 + I (1 for stills alone). A tenth of the captions is dropped.
+    Yields latents (B, C, F+I, h, w), how far subjects cover them (B, F+I, h, w) in 0..1, token ids
+    and masks (B, P, L) and prompt lengths as masks `reads` (B, P, L), where P is 1 + I (1 for
+    stills alone). A tenth of the captions is dropped.
     """
 
     source: LatentClips
@@ -55,28 +57,30 @@ class ClipBatches(Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, number))
-        latents, specs = [], []
+        latents, covers, specs = [], [], []
         for _ in range(self.clips or self.images):
-            stills = self._stills(rng, self.images if self.clips else 1)
-            clip = [self._clip(rng)] if self.clips else []
-            latents.append(torch.cat([part for part, _ in clip + stills], dim=1))
-            specs += [spec for _, spec in clip + stills]
+            stills = [self._still(rng) for _ in range(self.images if self.clips else 1)]
+            parts = [self._clip(rng), *stills] if self.clips else stills
+            latents.append(torch.cat([self.source.latents[k][:, at] for k, at in parts], dim=1))
+            covers.append(torch.cat([self.source.covers[k][at] for k, at in parts]))
+            specs += [self.source.specs[k] for k, _ in parts]
         words = random.Random(int(rng.integers(1 << 31)))
         captions = [write_caption(spec, words, self.languages) for spec in specs]
-        return {"latents": torch.stack(latents).float(), **self._tokens(captions, rng)}
+        return {
+            "latents": torch.stack(latents).float(),
+            "covers": torch.stack(covers).float() / 255,
+            **self._tokens(captions, rng),
+        }
 
-    def _clip(self, rng: np.random.Generator) -> tuple[Tensor, Any]:
-        k = int(rng.integers(len(self.source.specs)))
-        return self.source.latents[k], self.source.specs[k]
+    def _clip(self, rng: np.random.Generator) -> tuple[int, slice]:
+        """Draw a clip: its number, and all of its frames."""
+        return int(rng.integers(len(self.source.specs))), slice(None)
 
-    def _stills(self, rng: np.random.Generator, count: int) -> list[tuple[Tensor, Any]]:
-        """Draw single frames, each of a clip of its own."""
-        stills = []
-        for _ in range(count):
-            clip, spec = self._clip(rng)
-            frame = int(rng.integers(clip.shape[1]))
-            stills.append((clip[:, frame : frame + 1], spec))
-        return stills
+    def _still(self, rng: np.random.Generator) -> tuple[int, slice]:
+        """Draw a single frame of a clip of its own."""
+        k, _ = self._clip(rng)
+        frame = int(rng.integers(self.source.latents.shape[2]))
+        return k, slice(frame, frame + 1)
 
     def _tokens(self, captions: list[str], rng: np.random.Generator) -> Batch:
         """Token ids, masks and what counts, P of each a sample."""
@@ -122,7 +126,9 @@ class TextToVideo(nn.Module):
 class TextToVideoTask:
     """Train `TextToVideo` with the paper's loss.
 
-    For `attention`, `timesteps` and `image_timesteps` see `latte_core.training.sampling`.
+    For `attention`, `timesteps` and `image_timesteps` see `latte_core.training.sampling`. Where a
+    subject is, the error counts `subject_weight` times: subjects are what is looked at, and cover
+    a tenth of the picture.
     """
 
     model: TextToVideo
@@ -135,6 +141,7 @@ class TextToVideoTask:
     attention: Literal["auto", "math"] = "auto"
     prompts: Sequence[str] = ()
     guidance_scale: float = 2.5
+    subject_weight: float = 1.0
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Mean squared error plus variational bound, over clips and stills alike."""
@@ -147,11 +154,10 @@ class TextToVideoTask:
         return diffusion_losses(
             self.objective,
             batch["latents"],
-            self.timesteps,
+            Draws(self.timesteps, num_images, self.image_timesteps),
             generator,
             forward,
-            num_images,
-            self.image_timesteps,
+            1 + (self.subject_weight - 1) * batch["covers"],
         )
 
     def picture(self, model: nn.Module) -> Image.Image:

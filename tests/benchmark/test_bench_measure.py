@@ -16,6 +16,7 @@ from latte_core.benchmark.report import Report, as_json, to_text
 from latte_core.benchmark.shapes import open_folder
 from latte_core.benchmark.subjects import Counter, Ours, Run, Setting, Stock
 from latte_core.cli import main
+from latte_core.engine import memory
 
 
 class Fake:
@@ -125,16 +126,46 @@ def test_command_prints_tables_and_writes_json(capsys, tmp_path, tiny_folder):
     assert 0 <= rows[1]["followed"] <= 1 and rows[1]["prompts"] == 2
 
 
-def test_default_is_a_row_of_the_models_own_steps_and_plan():
+def settings_of(plans, shape="world", stock_steps=None):
+    """The rows of 20 steps with these plans; the model's own settings are 50 steps of budget-25."""
     from latte_core.benchmark.command import _settings
     from latte_core.checkpoints import LATTE_1_DEFAULTS
 
-    parts = SimpleNamespace(defaults=replace(LATTE_1_DEFAULTS, plan="budget-25"))
-    asked = SimpleNamespace(steps=20, size=None, plans="budget-50,default", stock_steps=50)
-    stock, exact, half, own = _settings(asked, parts)
+    parts = SimpleNamespace(
+        defaults=replace(LATTE_1_DEFAULTS, plan="budget-25"),
+        plan=SimpleNamespace(device="cpu", precision="fp32"),
+    )
+    asked = SimpleNamespace(steps=20, size=None, plans=plans, stock_steps=stock_steps, shape=shape)
+    return _settings(asked, parts)
+
+
+@pytest.mark.parametrize("unit,numbers", [(False, ""), (True, "bf16")])
+def test_default_is_a_row_of_what_a_request_gets_here(monkeypatch, unit, numbers):
+    monkeypatch.setattr(memory, "cpu_has_bf16", lambda: unit)
+    stock, exact, half, own = settings_of("budget-50,default", stock_steps=50)
     assert [one.steps for one in (stock, exact, half, own)] == [50, 20, 20, 50]
     assert [one.plan for one in (exact, half, own)] == ["full", "budget-50", "budget-25"]
-    assert own.name == "ours, default settings (50 steps, plan budget-25)"
+    assert (exact.precision, half.precision, own.precision) == (None, None, numbers or None)
+    default = "ours, default settings (50 steps, plan budget-25)"
+    assert own.name == (f"{default}, {numbers}" if numbers else default)
+    *_, asked = settings_of("default+fp32")
+    assert (asked.name, asked.precision) == (default, None)
+    *_, random = settings_of("default", shape="latte-1")  # no folder to read other numbers from
+    assert (random.name, random.precision) == (default, None)
+
+
+def test_any_plan_is_a_row_in_other_numbers_too():
+    _, _, *rows = settings_of("bf16,budget-50+bf16,default+fp16,full+bf16")
+    assert [(one.plan, one.steps, one.precision) for one in rows] == [
+        ("full", 20, "bf16"),
+        ("budget-50", 20, "bf16"),
+        ("budget-25", 50, "fp16"),
+        ("full", 20, "bf16"),
+    ]
+    assert [one.name for one in rows[1:3]] == [
+        "ours, 20 steps, plan budget-50, bf16",
+        "ours, default settings (50 steps, plan budget-25), fp16",
+    ]
 
 
 def test_turbo_is_a_row_of_its_own_steps(capsys, tmp_path, tiny_folder):

@@ -6,7 +6,7 @@ import io
 import pytest
 from deep_model import PAIRS
 from fake_engine import FakeEngine
-from test_history_page import CARDS, make
+from test_history_page import make, wait_for_newest
 from test_page import fill_in
 
 from latte_core import read_clip, read_recipe
@@ -105,10 +105,9 @@ def test_sheet_stops_between_two_steps(visit, serve_fake):
 
 def test_tokens_of_a_film_are_looked_into(open_page):
     page = open_page()
-    cards = page.locator(".lh-cards li").count()
     fill_in(page, prompt="a red cow", steps="2", seed="3")
     page.get_by_role("button", name="Generate").click()
-    page.wait_for_function(CARDS, arg=cards + 1)
+    wait_for_newest(page, "3")
     page.get_by_role("tab", name="Look inside").click()
     page.wait_for_selector(".li-variants svg")
     assert page.locator(".li-variants figure").count() == 4

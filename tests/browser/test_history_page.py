@@ -29,10 +29,23 @@ def open_page(visit, url):
 
 
 def make(page, seed, steps="2"):
-    before = page.locator(".lh-cards li").count()
     fill_in(page, prompt="a red cow rolls", steps=steps, seed=seed)
     page.get_by_role("button", name="Generate").click()
-    page.wait_for_function(CARDS, arg=before + 1)
+    wait_for_newest(page, seed)
+
+
+def reload(page):
+    """Once more, until it is seen: a page that is still put together shows no text."""
+    page.reload()
+    page.wait_for_selector("body.ls-settled")
+
+
+def wait_for_newest(page, seed):
+    """Until the newest film has this seed; their number would not do, older ones may come late."""
+    page.wait_for_function(
+        "seed => document.querySelector('.lh-cards .lh-seed')?.textContent === 'Seed ' + seed",
+        arg=seed,
+    )
 
 
 def shown_seed(page, seed):
@@ -74,7 +87,7 @@ def test_history_keeps_films_loads_varies_and_deletes_them(open_page):
     wait_for(page, "finished")
     assert page.locator(".ls-seed").inner_text() not in ("Seed 41", "Seed 42")
 
-    page.reload()
+    reload(page)
     page.wait_for_function(CARDS, arg=kept + 3)
     # both clicks at once: the question is withdrawn after a few seconds, however slow the machine
     asked = page.locator(".lh-remove").first.evaluate(
@@ -158,9 +171,9 @@ def test_visitors_of_a_public_page_see_their_own_films_only(visit, tmp_path):
         assert httpx.get(f"{address}/{image}").status_code == 404  # without the cookie
         make(bob, "2")
         for page, seed in ((ann, "1"), (bob, "2")):
-            page.reload()
-            page.wait_for_function(CARDS, arg=1)
-            assert page.locator(".lh-seed").inner_text() == f"Seed {seed}"
+            reload(page)
+            wait_for_newest(page, seed)
+            assert page.locator(".lh-seed").inner_text() == f"Seed {seed}"  # the only one
     finally:
         server.close(verbose=False)
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from fake_engine import FakeEngine
+from test_page import wait_for_step
 
 pytestmark = pytest.mark.browser
 
@@ -92,6 +93,23 @@ def test_recorded_run_melts_at_first_paint_and_can_be_rewound(visit, url):
     assert stage(page, "frame") == "3"
 
 
+def test_recorded_run_that_arrives_late_leaves_a_visitors_answer_alone(visit, url):
+    page = visit(url)
+    late = []
+    page.route("**/first-run.json", lambda route: late.append(route))
+    page.reload()
+    page.wait_for_selector(".ls-model[data-state=ready]")
+    start_run(page, prompt="")
+    wait_for_stage(page, "state", "failed")
+    said = page.locator(".ls-status").inner_text()
+    assert said.startswith("The prompt is empty")
+    with page.expect_event("requestfinished", lambda one: one.url.endswith("/first-run.json")):
+        late.pop().continue_()
+    page.wait_for_timeout(500)  # it would be read and painted by now
+    assert page.locator(".ls-status").inner_text() == said
+    assert page.locator(".ls-steps").is_disabled()
+
+
 def test_one_click_on_an_example_shows_the_noise_within_a_second_and_makes_a_film(visit, url):
     page = visit(url)
     page.wait_for_selector(".ls-stage[data-painted]")
@@ -152,7 +170,7 @@ def test_run_can_be_scrubbed_while_it_goes_on_and_afterwards(visit, url, held):
     page.get_by_role("button", name="Pause").click()
     page.locator(".ls-frames").fill("3")
     start_run(page, steps=10)
-    wait_for_stage(page, "step", 5)
+    wait_for_step(page, 5)
     early = look_at(page, 1)
     held.go.set()
     page.wait_for_function("document.querySelector('.ls-status').textContent.startsWith('Done')")

@@ -136,6 +136,21 @@ def test_english_tells_both_and_what_each_does():
         assert re.search(r"\b(and|while)\b", caption)
 
 
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_the_left_one_is_told_first(language):
+    words = random.Random(0)
+    for spec in drawn("pair", 200):
+        caption = write_caption(spec, words, (language,))
+        places = []
+        for mover in spec.movers:
+            nouns = [noun for noun, _ in russian.NOUNS[mover.subject]]
+            if language == "en":
+                nouns = [mover.subject, *SUBJECTS[mover.subject].synonyms]
+            found = [re.search(rf"\b{noun}\b", caption) for noun in nouns]
+            places.append(min(match.start() for match in found if match))
+        assert places == sorted(places), caption
+
+
 def test_plural_verbs():
     for verb, wanted in {
         "flies up": "fly up",

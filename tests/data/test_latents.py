@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from latte_core.data.latents import Renders, draw_specs, encode_clips, load_clips, save_clips
-from latte_core.data.render import render_clip
-from latte_core.data.world import World
+from latte_core.data.render import render_clip, render_covered
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 WORLD = World(("cat", "car"), ("left", "right"), ("plain",), ("red", "blue"))
@@ -47,6 +48,29 @@ def test_clips_survive_the_disk(tmp_path):
     loaded = load_clips(tmp_path / "clips.safetensors")
     assert loaded.specs == clips.specs
     assert np.array_equal(loaded.latents, clips.latents)
+    assert np.array_equal(loaded.covers, clips.covers)
+
+
+def test_covers_say_where_the_subject_is(tmp_path):
+    """A latent's cover is the most of its pixels'; a subject that moves left takes it along."""
+    spec = ClipSpec("whale", "left", "plain", "red", "", 3)  # casts no shadow
+    covers = encode_clips(Renders([spec], 32), encode).covers[0].numpy()
+    frames, cover = render_covered(spec, 16, 32)
+    assert covers.shape == (16, 4, 4) and covers.dtype == np.uint8
+    assert covers.max() > 250 and (covers == 0).any()
+    assert covers[5, 2, 1] == cover[5, 16:24, 8:16].max()
+    across = np.arange(32)
+    centre = (cover * across).sum((1, 2)) / cover.sum((1, 2))
+    assert centre[0] > centre[15] + 4
+    bare = np.abs(frames.astype(int) - frames[:, :, :1]).sum(-1) > 60
+    assert (cover[bare] > 0).mean() > 0.9  # what is not ground is the subject
+
+
+def test_clips_without_covers_are_refused(tmp_path):
+    path = tmp_path / "clips.safetensors"
+    save_file({"latents": torch.zeros(0, 4, 16, 2, 2)}, path, metadata={"specs": "[]"})
+    with pytest.raises(DataError, match=r"do not say where subjects are: encode them anew"):
+        load_clips(path)
 
 
 def test_missing_clips_are_said(tmp_path):

@@ -75,6 +75,21 @@ def test_loss_mask_leaves_frames_out() -> None:
     assert loss(output, X0, NOISE, timesteps, loss_mask=mask).mse.max() == 0
 
 
+def test_loss_mask_weighs_places() -> None:
+    """Wrong by 1 in a quarter of the places, which count three times: 3 of 6 quarters."""
+    loss, timesteps = DiffusionLoss(), torch.tensor([10, 500])
+    output = torch.cat([NOISE, torch.zeros_like(NOISE)], dim=1)
+    output[:, :4, :, :4, :4] += 1
+    weights = torch.ones(2, 4, 8, 8)
+    plain = loss(output, X0, NOISE, timesteps)
+    even = loss(output, X0, NOISE, timesteps, loss_mask=weights)
+    assert torch.allclose(even.mse, plain.mse) and torch.allclose(even.vb, plain.vb)
+    assert torch.allclose(even.mse, torch.full((2,), 0.25), atol=1e-6)
+    weights[..., :4, :4] = 3
+    heavy = loss(output, X0, NOISE, timesteps, loss_mask=weights)
+    assert torch.allclose(heavy.mse, torch.full((2,), 0.5), atol=1e-6)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_each_frame_can_have_its_own_timestep(prediction: str) -> None:
     """The loss of frames at levels of their own is the mean of each frame's loss at its level."""

@@ -119,3 +119,12 @@ def test_a_manifest_without_the_field_means_all_of_the_work(folder, tmp_path):
     assert data["defaults"].pop("plan") == "budget-50"
     (copy / "latte_manifest.json").write_text(json.dumps(data))
     assert read_manifest(copy).defaults == replace(OWN, plan="full")
+
+
+def test_the_models_own_plan_can_be_found_where_there_is_none_yet(tiny_folder, tmp_path, capsys):
+    folder = shutil.copytree(tiny_folder, tmp_path / "tiny")
+    write_manifest(folder, build_manifest(folder, OWN, GREY, {}))
+    command = ["calibrate", str(folder), "--prompts", "1", "--every", "2", "--tries", "1"]
+    assert main([*command, "--budgets", "0.5"]) == 0
+    with Engine.load(folder) as engine:
+        assert engine.describe().default_share == 0.5

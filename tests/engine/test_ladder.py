@@ -12,7 +12,7 @@ from latte_core import Engine, Finished, MemoryPlanError, SteppedDown
 from latte_core.components.block_streaming import stream_blocks, unstream_blocks
 from latte_core.engine import ladder as ladder_module
 from latte_core.engine import parts as parts_module
-from latte_core.engine.memory import cpu_has_bf16, free_memory, is_packed
+from latte_core.engine.memory import free_memory, is_packed
 from latte_core.engine.plans import choose_plan
 from latte_core.engine.shortage import ran_out_of_memory
 
@@ -123,7 +123,7 @@ def test_a_packed_text_encoder_is_read_anew_and_back(fresh, expected):
     pytest.importorskip("bitsandbytes")
     ladder, first = fresh._ladder, fresh._pipeline.parts.plan
     sizes = fresh._pipeline.parts.sizes
-    packed = choose_plan(sizes, free_memory(), "offload-4bit", "cpu", cpu_has_bf16())
+    packed = choose_plan(sizes, free_memory(), "offload-4bit", "cpu")
     ladder.place(packed)
     assert is_packed(fresh._pipeline.parts.text.model)
     made = fresh.generate(SMALL)

@@ -14,8 +14,10 @@ from latte_core import Engine, GenerationRequest
 from latte_core.benchmark.fidelity import nearness
 from latte_core.cli import main
 from latte_core.engine import low_precision
+from latte_core.engine import parts as parts_module
 from latte_core.engine.low_precision import accumulating, in_fp8, require
 from latte_core.engine.plans import GIB, choose_plan, next_plan
+from latte_core.engine.precision import REFERENCE
 from latte_core.errors import ConfigError
 from latte_core.model import Latte, ModelConfig
 
@@ -39,7 +41,9 @@ def numbers(free, precision, bf16=False, memory="auto"):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_the_device_chooses_and_a_word_overrules_it(bf16):
     half, single = "bfloat16", "float32"
-    assert numbers(HOST, "auto", bf16) == ("cpu", single, single, single)
+    own = half if bf16 else single
+    assert numbers(HOST, "auto", bf16) == ("cpu", own, own, own)
+    assert numbers(HOST, "fp32", bf16) == ("cpu", single, single, single)
     assert numbers(HOST, "bf16", bf16) == ("cpu", half, half, half)
     assert numbers(CARD, "auto", bf16) == ("cuda", half, "float16", "float16")
     assert numbers(CARD, "bf16", bf16) == ("cuda", half, half, half)
@@ -125,13 +129,35 @@ def test_bf16_runs_every_part_in_bf16_and_the_recipe_says_so(tiny_folder, monkey
     assert low_precision.NEEDED.keys() == {"fp16-accumulate", "fp8"}
 
 
+@pytest.mark.parametrize("unit,numbers", [(False, "float32"), (True, "bfloat16")])
+def test_left_alone_a_cpu_takes_bf16_if_it_has_it(tiny_folder, monkeypatch, unit, numbers):
+    monkeypatch.setattr(parts_module, "cpu_has_bf16", lambda: unit)
+    with Engine.load(tiny_folder, device="cpu") as engine:
+        assert numbers in engine.describe().plan
+        assert engine.generate(ask()).recipe["precision"] == numbers
+
+
+def test_reference_is_fp32_on_a_cpu_and_a_cards_own():
+    """Also where there is a card, but the model goes to the CPU because it does not fit there."""
+    full = {**CARD, "cuda": 1}
+    for free, device, word in (
+        (HOST, "auto", "fp32"),
+        (CARD, "auto", "fp16"),
+        (CARD, "cpu", "fp32"),
+        (full, "auto", "fp32"),
+    ):
+        plan = choose_plan(TINY, free, "auto", device, True, REFERENCE)
+        assert plan.precision == word
+    assert choose_plan(TINY, full, "auto", "auto", True).precision == "bf16"
+
+
 def test_bf16_stays_near_to_fp32_on_the_bundled_model():
     """Near-exact is a PSNR of 35 dB or more; another seed's clip is far below it."""
     asked = {"seed": 7, "num_inference_steps": 3, "height": 64, "width": 64, "plan": "full"}
     request = GenerationRequest("a whale goes left in the blue sky", **asked)
     with Engine.load(WORLD, device="cpu", precision="bf16") as engine:
         near = engine.generate(request).frames
-    with Engine.load(WORLD, device="cpu") as engine:
+    with Engine.load(WORLD, device="cpu", precision="fp32") as engine:
         exact, other = (engine.generate(replace(request, seed=s)).frames for s in (7, 8))
     assert nearness(near, exact).psnr >= 35
     assert nearness(other, exact).psnr < 30

@@ -1,6 +1,7 @@
 """Prompt following: prompts that were held out, a fair count, a floor and a ceiling."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_perfect_probe_scores_all_of_a_composed_clip():
         assert following.format_table([row]).count("100.0 %") >= 4
 
 
-def test_two_are_right_whichever_stands_left_and_each_with_its_own_motion():
+def test_two_are_right_if_the_first_stands_left_and_each_has_its_own_motion():
     said = {"scene": "meadow", "light": "night", "colour": "red", "camera": ""}
 
     def marks(left, right):
@@ -169,7 +170,7 @@ def test_two_are_right_whichever_stands_left_and_each_with_its_own_motion():
 
     right = {"scene": True, "light": True, "subject": True, "motion": True}
     assert marks(("cat", "up"), ("star", "down")) == right
-    assert marks(("star", "down"), ("cat", "up")) == right
+    assert marks(("star", "down"), ("cat", "up")) == right | {"subject": False, "motion": False}
     assert marks(("cat", "down"), ("star", "up")) == right | {"motion": False}
     assert marks(("cat", "up"), ("cat", "down")) == right | {"subject": False}
     assert marks(("rocket", "up"), ("star", "down")) == right | {"subject": False}
@@ -287,3 +288,24 @@ def test_probe_survives_the_disk(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_probe(tmp_path / "broken.safetensors")
+
+
+def test_composed_batches_show_what_is_rarely_drawn():
+    world = replace(PAIRS, compositions=("camera",))
+    side = {
+        share: torch.cat(
+            [ProbeBatches(world, 16, 8, composed=share)[n]["camera"] for n in range(3)]
+        )
+        for share in (0.0, 1.0)
+    }
+    assert (side[1.0] > 0).all()  # to the left or to the right
+    assert (side[0.0] == 0).any()
+    simple = ProbeBatches(PAIRS.plainly, 16, 4, composed=1.0)[0]
+    assert "camera" not in simple
+
+
+def test_head_that_no_clip_has_is_left_empty_in_the_table():
+    row = following.Following("generated", 2, {"subject": 0.5, "colour": math.nan, "all": 0.5})
+    assert (
+        following.format_table([row]).splitlines()[-1] == "| generated | 2 | 50.0 % |  | 50.0 % |"
+    )

@@ -59,6 +59,9 @@ def test_gelu_is_the_tanh_form(scale):
     wanted = F.gelu(x.double(), approximate="tanh")
     with torch.no_grad():
         assert relative(gelu(x).double(), wanted) < 1e-6
-        assert torch.equal(gelu(x.bfloat16()), F.gelu(x.bfloat16(), approximate="tanh"))
+        half = x.bfloat16()
+        apart = (gelu(half).double() - F.gelu(half.double(), approximate="tanh")).abs()
+        rounding = 2**-8 * half.double().abs()
+        assert (apart <= 5e-4 + rounding).all()
     assert torch.equal(gelu(x), F.gelu(x, approximate="tanh"))  # where gradients are wanted
     assert relative(F.gelu(x.double()), wanted) > 1e-5 or scale != 1.0  # the erf form is another

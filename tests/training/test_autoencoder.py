@@ -1,5 +1,7 @@
 """The autoencoder's task, its batches, and its start as a pyramid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from tiny_training import tiny_recipe_data
 from latte_core.components.vae import new_vae
 from latte_core.training.autoencoder import (
     AutoencoderTask,
+    Frames,
     Reconstruction,
     WorldFrames,
     measure_reconstruction,
@@ -45,7 +48,7 @@ def quality(vae, x):
 def test_pyramid_passes_a_smooth_picture_before_any_training():
     vae = make_vae()
     plain = quality(vae, smooth_pictures())
-    sample = WorldFrames(WORLD, 32, 16, seed=3)[0]
+    sample = WorldFrames(WORLD, 32, 16, seed=3)[0].pixels
     start_as_pyramid(vae, sample)
     assert quality(vae, smooth_pictures()) > 20
     assert quality(vae, sample) > 15
@@ -55,7 +58,7 @@ def test_pyramid_passes_a_smooth_picture_before_any_training():
 def test_pyramid_still_learns(tmp_path):
     """Every weight of the started autoencoder gets a gradient."""
     vae = make_vae()
-    start_as_pyramid(vae, WorldFrames(WORLD, 32, 16, seed=3)[0])
+    start_as_pyramid(vae, WorldFrames(WORLD, 32, 16, seed=3)[0].pixels)
     task = AutoencoderTask(Reconstruction(vae), WorldFrames(WORLD, 32, 4))
     loss, _ = task.loss(task.model, task.batches[0], torch.Generator().manual_seed(0))
     loss.backward()
@@ -79,6 +82,7 @@ def test_loss_counts_pixels_edges_and_divergence():
     """With parts that are known by hand: a perfect copy costs the divergence alone."""
     task = AutoencoderTask(torch.nn.Identity(), WorldFrames(WORLD, 32, 4), kl_weight=0.1)
     x = task.batches[0]
+    assert x.cover.any()  # with a weight of 1 it changes nothing
     mean, logvar = torch.full((4, 4, 4, 4), 2.0), torch.zeros(4, 4, 4, 4)
     draw = torch.Generator().manual_seed(0)
     loss, figures = task.loss(lambda frames, noise: (frames, mean, logvar), x, draw)
@@ -90,16 +94,51 @@ def test_loss_counts_pixels_edges_and_divergence():
     assert float(blurred) > float(loss)
 
 
+def test_an_error_on_a_subject_or_its_outline_counts_more_often():
+    task = AutoencoderTask(torch.nn.Identity(), WorldFrames(WORLD, 32, 4), edge_weight=0.0)
+    mean, logvar = torch.zeros(2, 4, 4, 4), torch.zeros(2, 4, 4, 4)
+    cover = torch.zeros(2, 1, 32, 32)
+    cover[:, :, 10:20, 10:20] = 1
+    batch = Frames(torch.zeros(2, 3, 32, 32), cover)
+
+    def cost(place, weight):
+        def model(x, noise):
+            y = x.clone()
+            y[(..., *place)] = 0.5
+            return y, mean, logvar
+
+        weighted = replace(task, subject_weight=weight)
+        return float(weighted.loss(model, batch, torch.Generator())[0])
+
+    inside, outline, outside = (15, 15), (21, 15), (23, 15)
+    assert cost(inside, 4.0) == pytest.approx(4 * cost(inside, 1.0))
+    assert cost(outline, 4.0) == pytest.approx(4 * cost(outline, 1.0))
+    assert cost(outside, 4.0) == pytest.approx(cost(outside, 1.0)) == cost(inside, 1.0)
+
+
+def test_decoder_alone_learns_and_latents_stay():
+    model = Reconstruction(make_vae(), decoder_only=True)
+    task = AutoencoderTask(model, WorldFrames(WORLD, 32, 4))
+    loss, _ = task.loss(model, task.batches[0], torch.Generator().manual_seed(0))
+    loss.backward()
+    learns = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learns == {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(("vae.decoder", "vae.post_quant_conv"))
+    }
+
+
 def test_batches_are_named_by_number_and_split():
     frames = WorldFrames(WORLD, 32, 6)
-    assert frames[2].shape == (6, 3, 32, 32)
-    assert torch.equal(frames[2], WorldFrames(WORLD, 32, 6)[2])
+    assert frames[2].pixels.shape == (6, 3, 32, 32) and frames[2].cover.shape == (6, 1, 32, 32)
+    assert all(map(torch.equal, frames[2], WorldFrames(WORLD, 32, 6)[2]))
     others = (
         frames[3],
         WorldFrames(WORLD, 32, 6, seed=1)[2],
         WorldFrames(WORLD, 32, 6, 0, True)[2],
     )
-    assert not any(torch.equal(frames[2], other) for other in others)
+    assert not any(torch.equal(frames[2].pixels, other.pixels) for other in others)
 
 
 def test_pixels_and_levels_are_inverse():

@@ -14,8 +14,9 @@ from tiny_training import LineTask, Points
 from tiny_training import tiny_loop as config
 
 from latte_core.errors import ConfigError, NonFiniteError
+from latte_core.training.autoencoder import Frames
 from latte_core.training.average import averaged
-from latte_core.training.loop import LoopConfig, Trainer, learning_rate_factor
+from latte_core.training.loop import LoopConfig, Trainer, learning_rate_factor, to_device
 
 HERE = Path(__file__).parent
 
@@ -71,6 +72,16 @@ def test_finished_run_is_not_trained_on(tmp_path):
     again.run()
     assert again.task.seen == []
     assert same(again.task.model, first.task.model)
+
+
+def test_all_of_a_batch_goes_to_the_device():
+    one = torch.zeros(2)
+    batch = {"alone": one, "named": Frames(one, one), "words": ["kept"]}
+    moved = to_device(batch, torch.device("meta"))
+    assert isinstance(moved["named"], Frames)
+    tensors = (moved["alone"], *moved["named"])
+    assert [tensor.device.type for tensor in tensors] == ["meta"] * 3
+    assert moved["words"] == ["kept"]
 
 
 def test_new_folder_has_nothing_to_resume(tmp_path):

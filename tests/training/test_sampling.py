@@ -6,6 +6,7 @@ import torch
 
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.training.sampling import (
+    Draws,
     diffusion_losses,
     draw_timesteps,
     lay_out,
@@ -42,7 +43,8 @@ def _told(image_timesteps):
     draw = torch.Generator().manual_seed(3)
     objective = DiffusionLoss("v_prediction", learned_variance=False)
     x0 = torch.full((200, 1, 6, 8, 8), 100.0)  # so large that noise hides none of the level
-    diffusion_losses(objective, x0, "noisy", draw, forward, 2, image_timesteps)
+    draws = Draws("noisy", 2, image_timesteps)
+    diffusion_losses(objective, x0, draws, draw, forward)
     levels = objective._tables["signal"].float() * 100
     mean = seen["noisy"].mean(dim=(1, 3, 4))
     return seen["told"], (mean[..., None] - levels).abs().argmin(-1)

@@ -9,7 +9,7 @@ from tiny_training import tiny_recipe_data
 
 from latte_core.checkpoints import load_transformer
 from latte_core.components.text_encoder import load_text_encoder
-from latte_core.components.vae import load_vae, new_vae
+from latte_core.components.vae import encode_frames, load_vae, new_vae
 from latte_core.errors import ConfigError
 from latte_core.model import Latte
 from latte_core.training import stages
@@ -109,7 +109,23 @@ def test_autoencoder_starts_only_from_its_own_shape(bundle, tmp_path):
     vae = new_vae(shape)
     assert start_vae(vae, bundle)
     assert torch.equal(vae.encoder.conv_in.weight, load_vae(bundle / "vae").encoder.conv_in.weight)
+    assert vae.config.scaling_factor == load_vae(bundle / "vae").config.scaling_factor != 1
     wider = replace(shape, block_out_channels=(8, 16, 16, 16))
     assert not start_vae(new_vae(wider), bundle)
     copy_vae(bundle, tmp_path)
     assert (tmp_path / "vae" / "config.json").is_file()
+
+
+def test_decoder_learns_under_latents_that_stay(bundle, tmp_path):
+    data = tiny_recipe_data()
+    data["autoencoder"] |= {"learns": "decoder", "subject_weight": 4.0}
+    run = stages.Run(parse_recipe(data), tmp_path, {"device": "cpu"}, False, bundle)
+    stages.train_autoencoder(run)
+    theirs, ours = load_vae(bundle / "vae"), load_vae(tmp_path / "vae")
+    frames = stages.autoencoder_task(run).batches[0].pixels
+    with torch.no_grad():
+        before, after = (encode_frames(vae, frames) for vae in (theirs, ours))
+        assert torch.allclose(before, after, atol=1e-5)  # scaled as before, too
+        assert not torch.allclose(theirs.decode(before).sample, ours.decode(before).sample)
+    with pytest.raises(ConfigError, match="--start-from a folder with an autoencoder"):
+        stages.autoencoder_task(replace(run, start_from=None))

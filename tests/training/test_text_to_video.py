@@ -1,5 +1,7 @@
 """Latte and its text encoder as one task: batches, layout of captions, loss, exact resume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,8 @@ def source():
     """Eight clips of made-up latents, each of one value per frame: clip + frame / 16."""
     specs = tuple(RECIPE.world.draw(np.random.default_rng((1, i))) for i in range(8))
     values = torch.arange(8)[:, None] + torch.arange(16) / 16
-    return LatentClips(values[:, None, :, None, None].expand(8, 4, 16, 4, 4).half(), specs)
+    covers = (values[..., None, None] * 16).expand(8, 16, 4, 4).to(torch.uint8)
+    return LatentClips(values[:, None, :, None, None].expand(8, 4, 16, 4, 4).half(), specs, covers)
 
 
 def make_task(source, clips=2, images=2, seed=0, drop=0.1):
@@ -59,9 +62,28 @@ def test_clips_come_with_stills_behind_them(source):
     assert batch["latents"].dtype == torch.float32
     assert all(batch[name].shape == (3, 3, 16) for name in ("ids", "mask", "reads"))
     values = batch["latents"][:, 0, :, 0, 0]
+    assert batch["covers"].shape == (3, 18, 4, 4)
+    assert torch.allclose(batch["covers"][..., 0, 0] * 255, values * 16)  # of the same frames
     number = values.floor().long()
     for row in range(3):
         assert torch.equal(values[row, :16], number[row, 0] + torch.arange(16) / 16)
+
+
+def test_error_where_a_subject_is_counts_more_often(source):
+    task = make_task(source)
+    stir(task.model)
+
+    def cost(weight, covers):
+        weighted = replace(task, subject_weight=weight)
+        batch = {**task.batches[0], "covers": covers}
+        return float(weighted.loss(task.model, batch, torch.Generator().manual_seed(0))[0])
+
+    nowhere = torch.zeros(2, 18, 4, 4)
+    somewhere = nowhere.clone()
+    somewhere[:, :, 1:3, 1:3] = 1
+    assert cost(5.0, nowhere) == cost(1.0, nowhere) == cost(1.0, somewhere)
+    assert cost(5.0, nowhere + 1) == pytest.approx(cost(1.0, nowhere))  # everywhere alike
+    assert abs(cost(5.0, somewhere) - cost(1.0, somewhere)) > 1e-3
 
 
 def test_stills_alone_have_one_frame_and_one_caption(source):
