@@ -195,6 +195,9 @@ class Handlers:
         prompt = getattr(event, "prompt", None)
         return prompt if isinstance(prompt, str) and prompt else gr.skip()
 
+    def nudge(self) -> None:
+        """Nothing, by an event: the page opens its stream of answers anew (stage.js says why)."""
+
     def model(self) -> EngineInfo | None:
         """What is loaded; None while nothing is."""
         return self.executor.readiness().info

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,11 +31,13 @@ QUALITIES = (80, 60, 40, 20)
 STAGE_TEXTS = (
     "label", "idle", "clip", "still", "progress", "seed", "reuse", "reword", "noise", "film",
     "steps", "frames", "play", "pause", "start", "step", "done", "frame",
+    "unanswered",
 )  # fmt: skip
 
 State = Literal[
     "idle", "loading", "queued", "encoding", "running", "decoding", "finished", "stopped", "failed"
 ]
+_SERIALS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,12 @@ class StageState:
     remedies: tuple[Remedy, ...] = ()
 
     def to_json(self) -> str:
-        """The component's value."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        """The component's value; each is new, since Gradio hands on a value only if it differs.
+
+        So the page hears of the same mistake made twice, and lets the button come back.
+        """
+        value = {**asdict(self), "serial": next(_SERIALS)}
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def make_strip(frames: np.ndarray, stills: np.ndarray) -> Strip:

@@ -95,6 +95,7 @@ def wire_run(page: gr.Blocks, studio: Studio, widgets: Widgets) -> list[Any]:
     follow_budget(studio, widgets)
     follow_length(studio, widgets)
     widgets.stage.reuse(handlers.keep_seed, None, controls.seed, **QUIET)
+    widgets.stage.nudge(handlers.nudge, **QUIET)
     return ran
 
 

@@ -34,7 +34,6 @@ def build_ask(studio: Studio) -> Ask:
             placeholder=texts("prompt.placeholder"),
             lines=2,
             max_lines=4,
-            autofocus=True,
             elem_id="prompt",
         )
         class_label = gr.Dropdown(

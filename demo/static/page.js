@@ -14,9 +14,16 @@
   const settle = () => {
     const after = layout();
     const still = after === before && document.querySelector(".ls-stage[data-painted]");
-    if (still && document.fonts.status === "loaded") document.body.classList.add("ls-settled");
-    else setTimeout(settle, 100);
+    if (still && document.fonts.status === "loaded") {
+      document.body.classList.add("ls-settled");
+      beginToType();
+    } else setTimeout(settle, 100);
     before = after;
+  };
+  // Once: a field with Gradio's own autofocus takes the focus again whenever it scrolls.
+  const beginToType = () => {
+    if (document.activeElement !== document.body) return;
+    document.querySelector("#prompt textarea")?.focus({ preventScroll: true });
   };
   settle();
 

@@ -17,6 +17,8 @@ const FADE_MS = 220;
 const SHORT_SIDE = 512;
 const MELT_MS = 170;     // a step of the recorded run
 const REST_MS = 4500;    // its finished film, before it melts again
+const NUDGE_MS = 2000;   // without an answer to a click
+const RELEASE_MS = 6000; // and after that
 
 let now = {};            // the value on show
 let reel = [];           // [{step, strip}]: every step of the run on the stage, for the scrubber
@@ -29,6 +31,7 @@ let previous = null;     // the strip before it, while the new one fades in
 let fadeStart = 0;
 let drawnFrame = -1;
 let wanted = null;       // the newest strip, perhaps still being read
+let patience = 0;        // the timer of an answer that has not come
 let strips = 0;          // how many strips have been shown; the page tests read it
 let playing = !calm.matches;
 let frame = 0;           // the frame on show; playing, it moves from where it was `playStart` ago
@@ -378,6 +381,7 @@ function render() {
     console.error("The stage got a value that it cannot read.", error);
     return;
   }
+  clearTimeout(patience);
   const before = now;
   const changed = value.state !== before.state;
   const busy = BUSY.has(value.state);
@@ -407,8 +411,28 @@ function render() {
   }
 }
 
+// Gradio closes its stream of answers when it awaits none. An event that is sent at that very moment
+// is carried out, and nobody reads what it answers, until another event opens a new stream: one that
+// does nothing will do. Whoever gets no answer even then is told so, and has the button back.
+function awaitAnswer() {
+  clearTimeout(patience);
+  patience = setTimeout(() => {
+    trigger("nudge");
+    patience = setTimeout(giveUp, RELEASE_MS);
+  }, NUDGE_MS);
+}
+
+function giveUp() {
+  now = { ...now, state: "failed" };
+  stage.dataset.state = now.state;
+  document.body.classList.remove("ls-busy");
+  for (const name of ["status", "live"]) setText(name, say("unanswered"));
+  setText("detail", "");
+}
+
 // The page says which picture will come, so that its room is there before it.
 document.addEventListener("ls-shape", (event) => {
+  awaitAnswer();
   if (recorded) recorded.auto = false;
   stage.dataset.mode = event.detail.mode;
   if (event.detail.aspect) stage.style.setProperty("--aspect", String(event.detail.aspect));

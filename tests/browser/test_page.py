@@ -19,6 +19,26 @@ SAID = """() => {  // keeps every status, and what stands beside it, in window.s
   new MutationObserver(keep).observe(of('.ls-stage'),
     { subtree: true, childList: true, characterData: true, attributes: true });
 }"""
+LATE_CLOSE = """(() => {  // the word that closes the stream of answers comes late, as by a slow network
+  const real = window.fetch;
+  window.late = 0;
+  window.fetch = async (...asked) => {
+    const answer = await real(...asked);
+    if (!(asked[0]?.url || String(asked[0])).includes('/queue/data')) return answer;
+    const reader = answer.body.getReader(), words = new TextDecoder();
+    const pull = async (to) => {
+      const { done, value } = await reader.read();
+      if (done) return to.close();
+      if (words.decode(value).includes('close_stream')) {
+        window.late += 1;
+        await new Promise((resolve) => setTimeout(resolve, 400));
+      }
+      to.enqueue(value);
+    };
+    const body = new ReadableStream({ pull, cancel: (why) => reader.cancel(why) });
+    return new Response(body, { status: answer.status, headers: answer.headers });
+  };
+})()"""
 PIXELS = """() => {  // a thousand of them, spread over the canvas
   const canvas = document.querySelector('.ls-canvas');
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -174,17 +194,68 @@ MISTAKES = [
 ]
 
 
+def press_and_read(page, words):
+    page.get_by_role("button", name="Generate").click()
+    page.wait_for_function(
+        "words => document.querySelector('.ls-status').textContent.includes(words)", arg=words
+    )
+
+
 def test_mistakes_are_answered_by_a_sentence_as_text_and_the_next_film_starts(open_page):
     page = open_page()
     for prompt, seed, words in MISTAKES:
         fill_in(page, prompt=prompt, seed=seed)
-        page.get_by_role("button", name="Generate").click()
-        page.wait_for_function(
-            "words => document.querySelector('.ls-status').textContent.includes(words)", arg=words
-        )
+        press_and_read(page, words)
         assert page.locator(".ls-stage[data-state=failed]").count() == 1
         assert page.locator(".ls-stage img").count() == 0
     fill_in(page, steps="2")
+    page.get_by_role("button", name="Generate").click()
+    wait_for(page, "finished")
+
+
+def test_the_same_mistake_twice_leaves_the_button_where_it_is(open_page):
+    page = open_page()
+    fill_in(page, prompt="")
+    for _ in range(3):
+        press_and_read(page, MISTAKES[0][2])
+        page.wait_for_function("!document.body.classList.contains('ls-busy')")
+
+
+def test_answer_comes_though_the_stream_closes_as_it_is_asked_for(open_page):
+    page = open_page()
+    page.add_init_script(LATE_CLOSE)
+    page.reload()
+    page.wait_for_selector(".ls-model[data-state=ready]")
+    for prompt, seed, words in MISTAKES:
+        fill_in(page, prompt=prompt, seed=seed)
+        press_and_read(page, words)
+    assert page.evaluate("window.late") > 0
+
+
+def test_prompt_has_the_focus_at_first_and_never_takes_it(open_page):
+    page = open_page()
+    page.wait_for_selector("body.ls-settled")
+    page.wait_for_function("document.activeElement.closest('#prompt') !== null")
+    page.keyboard.type("a cat hops " * 40)
+    page.get_by_label("Seed", exact=True).focus()
+    scrolled = "document.querySelector('#prompt textarea').scrollTop"
+    for top in (0, 40, 0):
+        page.evaluate(f"top => {{ {scrolled} = top; }}", top)
+        page.wait_for_timeout(200)
+        page.keyboard.type("1")
+    assert page.get_by_label("Seed", exact=True).input_value() == "111"
+
+
+def test_click_without_an_answer_is_told_and_gives_the_button_back(open_page):
+    page = open_page()
+    fill_in(page)
+    full = {"detail": "Queue is full."}
+    page.route("**/queue/join*", lambda route: route.fulfill(status=503, json=full))
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    wait_for(page, "failed")
+    assert status(page).startswith("The server did not answer.")
+    page.unroute("**/queue/join*")
     page.get_by_role("button", name="Generate").click()
     wait_for(page, "finished")
 

