@@ -104,10 +104,12 @@ def _add_gait(path: Path, mover: Mover) -> None:
         path.angle += 3 * swing
 
 
-def faces_right(path: Path, rng: Rng) -> bool:
-    """Face the way that the path goes; without a way, either."""
-    going = float(path.x[-1] - path.x[0])
-    return going > 0 if abs(going) > 0.1 else bool(rng.random() < 0.5)
+def faces_right(path: Path) -> bool:
+    """Face the way that the path goes; without a way, left, as the artwork is drawn.
+
+    What no caption tells does not vary: a small model would draw both ways at once.
+    """
+    return float(path.x[-1] - path.x[0]) > 0.1
 
 
 def _sideways(path: Path, t: Times, rng: Rng, aspect: float, sign: float) -> None:
@@ -138,7 +140,7 @@ def _bounce(path: Path, t: Times, rng: Rng, aspect: float) -> None:
 
 
 def _spin(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.angle[:] = 360 * t * rng.choice([-1.0, 1.0])
+    path.angle[:] = 360 * t  # one way round, for the same reason
     path.y[:] = 0.5
 
 

@@ -44,7 +44,7 @@ def render_covered(
     paths = []
     for mover in spec.movers:
         path = trace(mover, spec.scene, num_frames, width / height, rng)
-        rightward = faces_right(path, rng)
+        rightward = faces_right(path)
         path.x += shift
         paths.append((mover, path.at(shown), rightward))
     phase = rng.uniform(0, 2 * np.pi)

@@ -91,22 +91,21 @@ class AutoencoderTask:
 
     Both errors count squared as well as absolute. The square is what PSNR measures and what makes
     sprites matter, which cover few pixels; the absolute keeps plain ground plain; the edges keep
-    outlines sharp. On a subject and its outline all of it counts `subject_weight` times. `model` is
-    a `Reconstruction`.
+    outlines sharp. On a subject and its outline all of it counts `subject_weight` times.
     """
 
-    model: nn.Module
+    model: Reconstruction
     batches: WorldFrames
     kl_weight: float = 2e-4
     edge_weight: float = 0.5
     square_weight: float = 4.0
     subject_weight: float = 1.0
-    latent_channels: int = 4
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Return reconstruction error plus weighted KL of a batch, which is `Frames`."""
         x = batch.pixels.contiguous(memory_format=torch.channels_last)
-        shape = (x.shape[0], self.latent_channels, x.shape[2] // 8, x.shape[3] // 8)
+        channels = self.model.vae.config.latent_channels
+        shape = (x.shape[0], channels, x.shape[2] // 8, x.shape[3] // 8)
         y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
         error = y - x
         near = F.max_pool2d(batch.cover, 2 * MARGIN + 1, 1, MARGIN)

@@ -109,7 +109,6 @@ def autoencoder_task(run: Run) -> AutoencoderTask:
         r.kl_weight,
         r.edge_weight,
         subject_weight=r.subject_weight,
-        latent_channels=r.shape.latent_channels,
     )
 
 

@@ -19,7 +19,7 @@ SAID = """() => {  // keeps every status, and what stands beside it, in window.s
   new MutationObserver(keep).observe(of('.ls-stage'),
     { subtree: true, childList: true, characterData: true, attributes: true });
 }"""
-LATE_CLOSE = """(() => {  // the word that closes the stream of answers comes late, as by a slow network
+LATE_CLOSE = """(() => {  // the word that closes the stream of answers comes late
   const real = window.fetch;
   window.late = 0;
   window.fetch = async (...asked) => {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from demo.stage import STATIC, make_strip
+from demo.stage import make_strip
 from latte_core import Engine, GenerationRequest, Step
 from latte_core.checkpoints import read_manifest
 from latte_core.components.preview import preview_frames
@@ -57,7 +57,3 @@ def test_preview_of_a_step_costs_little_time_and_few_bytes():
 def test_preview_of_a_large_clip_stays_small_as_noise():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), np.uint8)
     assert len(make_strip(noise, noise[:8]).image) <= 60_000
-
-
-def test_script_of_the_stage_is_small():
-    assert (STATIC / "stage.js").stat().st_size < 15_000

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latte_core.data.motions import MOTIONS
+from latte_core.data.motions import MOTIONS, Mover, faces_right, trace
 from latte_core.data.render import render_clip
 from latte_core.data.scenes import COLOURS, SCENES
 from latte_core.data.sprites import SPRITES, SUBJECTS, sprite_pyramid
@@ -105,6 +105,17 @@ def test_side_views_face_the_way_that_they_go():
     centre = [int((w.sum(0) * np.arange(SIZE)).sum() / w.sum()) for w in x]
     a, b = (w[:, c - 12 : c + 12] for w, c in zip(x, centre, strict=True))
     assert np.abs(a - b[:, ::-1]).mean() < np.abs(a - b).mean()
+
+
+@pytest.mark.parametrize("motion", sorted(set(MOTIONS) - {"left", "right", "zigzag"}))
+def test_what_no_caption_tells_does_not_vary(motion):
+    paths = [
+        trace(Mover("car", motion), "plain", 16, 1.0, np.random.default_rng(seed))
+        for seed in range(8)
+    ]
+    assert not any(faces_right(path) for path in paths)
+    turns = {tuple(np.sign(np.diff(path.angle))) for path in paths}
+    assert len(turns) == 1
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_training_lowers_the_loss_and_draws_a_sheet(tmp_path):
 
 def test_loss_counts_pixels_edges_and_divergence():
     """With parts that are known by hand: a perfect copy costs the divergence alone."""
-    task = AutoencoderTask(torch.nn.Identity(), WorldFrames(WORLD, 32, 4), kl_weight=0.1)
+    task = AutoencoderTask(Reconstruction(make_vae()), WorldFrames(WORLD, 32, 4), kl_weight=0.1)
     x = task.batches[0]
     assert x.cover.any()  # with a weight of 1 it changes nothing
     mean, logvar = torch.full((4, 4, 4, 4), 2.0), torch.zeros(4, 4, 4, 4)
@@ -95,7 +95,7 @@ def test_loss_counts_pixels_edges_and_divergence():
 
 
 def test_an_error_on_a_subject_or_its_outline_counts_more_often():
-    task = AutoencoderTask(torch.nn.Identity(), WorldFrames(WORLD, 32, 4), edge_weight=0.0)
+    task = AutoencoderTask(Reconstruction(make_vae()), WorldFrames(WORLD, 32, 4), edge_weight=0.0)
     mean, logvar = torch.zeros(2, 4, 4, 4), torch.zeros(2, 4, 4, 4)
     cover = torch.zeros(2, 1, 32, 32)
     cover[:, :, 10:20, 10:20] = 1
