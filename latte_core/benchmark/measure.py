@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import sys
 import threading
@@ -18,6 +19,7 @@ from latte_core.benchmark.subjects import STAGES, Run, Subject
 from latte_core.engine.memory import MemoryMeter, recover
 from latte_core.engine.plans import GIB
 from latte_core.engine.precision import Device
+from latte_core.model.linear import FUSED
 
 SAMPLE_S = 0.002  # between two looks at the memory in use
 
@@ -120,14 +122,19 @@ def count(subject: Subject, case: Case, device: Device) -> Counts:
 
 
 def flop_counter() -> Any:
-    """The FLOP counter of torch, told of the CPU's attention, which it does not know by itself."""
+    """The FLOP counter of torch, told of the CPU's kernels that it does not know by itself."""
     from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
     def attention(q: Any, k: Any, v: Any, *rest: Any, **named: Any) -> int:
         return int(sdpa_flop_count(q, k, v))
 
-    known = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={known: attention})
+    def linear(x: Any, weight: Any, *rest: Any, **named: Any) -> int:
+        return 2 * math.prod(x) * int(weight[0])
+
+    known: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    if FUSED is not None:
+        known[FUSED] = linear
+    return FlopCounterMode(display=False, custom_mapping=known)
 
 
 def _by_stage(flops: Any, network: str) -> dict[str, int]:

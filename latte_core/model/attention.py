@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latte_core.model.layouts import Axis
+from latte_core.model.linear import Linear, is_plain
 from latte_core.model.positions import rotate
+
+LONGEST_BY_PRODUCTS = 256  # tokens; see `wants_products`
 
 
 class Absorbed(NamedTuple):
@@ -47,7 +50,7 @@ def attention(
     mask: Tensor | None = None,
     rope: Tensor | None = None,
 ) -> Tensor:
-    """Scaled dot-product attention; torch picks the back end.
+    """Scaled dot-product attention; torch picks the back end, but for `wants_products`.
 
     q (B, S, H*d), k and v (B, L, H*d), mask (B, L) or None -> (B, S, H*d).
     """
@@ -56,7 +59,30 @@ def attention(
         q, k = rotate(q, rope), rotate(k, rope)
     if mask is not None:
         mask = mask[:, None, None, :]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+    if wants_products(q, k):
+        out = attend_by_products(q, k, v, mask)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return out.transpose(1, 2).flatten(2)
+
+
+def wants_products(q: Tensor, k: Tensor) -> bool:
+    """Say whether heads (B, H, S, d) and (B, H, L, d) are better attended by plain products.
+
+    So it is for training in bf16 on the CPU with short sequences: of torch's back ends (2.13) the
+    fused one takes three to seven times as long there, and the other computes in fp32 and takes
+    twice as long. The numbers of 256 tokens are the last that cost less kept than made again.
+    """
+    trains = q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    return trains and max(q.shape[2], k.shape[2]) <= LONGEST_BY_PRODUCTS
+
+
+def attend_by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for heads (B, H, S, d), (B, H, L, d), (B, H, L, d)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1, dtype=q.dtype) @ v
 
 
 def fold(x: Tensor, axis: Axis) -> Tensor:
@@ -76,13 +102,23 @@ class SelfAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * num_heads * head_dim)
-        self.proj = nn.Linear(num_heads * head_dim, hidden_size)
+        self.qkv = Linear(hidden_size, 3 * num_heads * head_dim)
+        self.proj = Linear(num_heads * head_dim, hidden_size)
 
     def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
         """Sequences (B, S, D) -> (B, S, D)."""
+        if x.shape[1] == 1:  # who attends itself alone reads its own value
+            return self.proj(self._values(x))
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         return self.proj(attention(q, k, v, self.num_heads, rope=rope))
+
+    def _values(self, x: Tensor) -> Tensor:
+        """The values alone, where queries and keys need not be made."""
+        layer = self.qkv
+        if not is_plain(layer):
+            return layer(x).chunk(3, dim=-1)[2]  # an adapter, or weights in a form of their own
+        weight, bias = (part.chunk(3)[2] for part in (layer.weight, layer.bias))
+        return F.linear(x, weight, bias)
 
 
 def longest_absorbed(hidden_size: int, num_heads: int) -> int:
@@ -99,9 +135,9 @@ class CrossAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.q = nn.Linear(hidden_size, hidden_size)
-        self.kv = nn.Linear(hidden_size, 2 * hidden_size)
-        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.q = Linear(hidden_size, hidden_size)
+        self.kv = Linear(hidden_size, 2 * hidden_size)
+        self.proj = Linear(hidden_size, hidden_size)
 
     def read(self, prompt: Prompt, absorb: bool = False) -> Prompt:
         """The prompt with this layer's keys and values; with `absorb`, absorbed if that pays."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latte_core.model.attention import CrossAttention, Prompt, SelfAttention, fold, unfold
 from latte_core.model.conditioning import INJECTIONS, modulations
 from latte_core.model.config import ModelConfig
 from latte_core.model.layouts import Axis, BlockSpec
+from latte_core.model.linear import Linear, gelu_behind
 
 
 class Context(NamedTuple):
@@ -36,39 +34,17 @@ def modulation_vectors(config: ModelConfig) -> int:
     return 9 if config.variant == 3 and config.chain_modulation == "own" else 6
 
 
-# gelu(x) = x * sigmoid(x * (a + b * x^2)) for its tanh form; a is sqrt(8 / pi).
-GELU_A = math.sqrt(8 / math.pi)
-GELU_B = 0.044715 * GELU_A
-
-
-def gelu(x: Tensor) -> Tensor:
-    """The tanh-approximated GELU of (..., D).
-
-    For inference on the CPU torch's kernel is gone round, which takes two to four times as long
-    there (torch 2.13, AVX-512). In fp32 a sigmoid gives the same function to 1e-6. In bf16 the
-    exact GELU stands for it: they are 5e-4 apart at most, and a bf16 number above 0.25 is rounded
-    by as much. A compiler fuses its own.
-    """
-    fast = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
-    if not fast or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.gelu(x, approximate="tanh")
-    if x.dtype == torch.bfloat16:
-        return F.gelu(x)
-    inner = torch.addcmul(x.new_tensor(GELU_A), x, x, value=GELU_B)
-    return inner.mul_(x).sigmoid_().mul_(x)
-
-
 class Mlp(nn.Module):
     """Two linear layers with a tanh-approximated GELU between them."""
 
     def __init__(self, hidden_size: int, ratio: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(hidden_size, ratio * hidden_size)
-        self.fc2 = nn.Linear(ratio * hidden_size, hidden_size)
+        self.fc1 = Linear(hidden_size, ratio * hidden_size)
+        self.fc2 = Linear(ratio * hidden_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.fc2(gelu(self.fc1(x)))
+        return self.fc2(gelu_behind(self.fc1, x))
 
 
 class Block(nn.Module):

@@ -277,7 +277,9 @@ def zero_init_temporal(model: Latte) -> None:
             continue
         time = block.attn["time"]
         assert isinstance(time, SelfAttention)
-        layers = [time.proj, block.mlp.fc2] if block.spec.axes == ("time",) else [time.proj]
+        layers: list[nn.Linear] = [time.proj]
+        if block.spec.axes == ("time",):
+            layers.append(block.mlp.fc2)
         if block.spec.axes == ("time",) and isinstance(block.modulation, AdaLNZero):
             layers = [block.modulation.linear]
         for layer in layers:

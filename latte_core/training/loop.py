@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from latte_core.errors import ConfigError, NonFiniteError
+from latte_core.training.allocator import keep_freed_memory
 from latte_core.training.average import Average, ShardedAverage, averaged, share_frozen
 from latte_core.training.logbook import append_row, trim_rows
 from latte_core.training.parallel import make_accelerator
@@ -209,6 +210,8 @@ class Trainer:
 
     def run(self) -> nn.Module:
         """Train to the end and return the averaged model."""
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         c, start = self.config, time.monotonic() - self.progress.seconds
         step_model: Any = torch.compile(self.model) if c.compile else self.model
         batches = self._batches()

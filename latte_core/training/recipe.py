@@ -67,7 +67,8 @@ class StageRecipe:
     """One run of the text-to-video task: clips and stills in a batch (0 clips: stills alone).
 
     `timesteps` and `image_timesteps` take the place of the objective's where they are given; where
-    a subject is, the error counts `subject_weight` times.
+    a subject is, the error counts `subject_weight` times. `pairs` is the share of clips and stills
+    that show two subjects, by default as many as were encoded.
     """
 
     clips: int
@@ -77,6 +78,7 @@ class StageRecipe:
     timesteps: Timesteps | None = None
     image_timesteps: Timesteps | None = None
     subject_weight: float = 1.0
+    pairs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class ProbeRecipe:
     """Training of the classifier that judges prompt following.
 
     A share `frozen` of its clips stands still, as the stills of joint mode do; a share `composed`
-    has one of the world's compositions for certain.
+    has one of the world's compositions for certain. `learns` says what of it: with "new" only what
+    a probe that the run starts from lacks, so that what that one judges stays as it is.
     """
 
     loop: LoopConfig
@@ -110,6 +113,7 @@ class ProbeRecipe:
     width: int = 32
     frozen: float = 0.25
     composed: float = 0.4
+    learns: Literal["all", "new"] = "all"
 
 
 @dataclass(frozen=True)

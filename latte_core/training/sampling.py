@@ -75,7 +75,10 @@ def draw_timesteps(kind: Timesteps, count: int, generator: torch.Generator) -> T
 
 
 def attention_kernels(attention: Literal["auto", "math"]) -> AbstractContextManager[None]:
-    """Let torch choose kernels, or take "math" where fused ones are slow on short sequences."""
+    """Let torch choose kernels, or take "math" where fused ones are slow on short sequences.
+
+    For bf16 on the CPU the model sees to that itself: `latte_core.model.attention.wants_products`.
+    """
     return sdpa_kernel([SDPBackend.MATH] if attention == "math" else _ALL_BACKENDS)
 
 

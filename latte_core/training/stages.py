@@ -250,6 +250,7 @@ def make_batches(
         drop,
         recipe.seed,
         recipe.world.languages,
+        settings.pairs if isinstance(settings, StageRecipe) else None,
     )
 
 
@@ -338,9 +339,18 @@ def probe_task(run: Run) -> Task:
     torch.manual_seed(recipe.seed)
     r = recipe.probe
     probe = WorldProbe(recipe.world, r.width)
+    new: list[str] = []
     if run.start_from is not None and run.start_from.is_file():
         new = start_probe(probe, run.start_from)
         log.info("started from %s; new: %s", run.start_from.name, ", ".join(new) or "nothing")
+    if r.learns == "new":
+        if not new:
+            raise ConfigError(
+                'probe.learns is "new", and nothing is: give --start-from a probe that lacks some '
+                "of this world's heads, or let all of it learn."
+            )
+        for name, parameter in probe.named_parameters():
+            parameter.requires_grad_(name in new)
     batches = ProbeBatches(
         recipe.world,
         recipe.size,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from latte_core.components.vae import decode_frames
 from latte_core.data.captions import write_caption
 from latte_core.data.latents import LatentClips
 from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.errors import DataError
 from latte_core.model import Latte
 from latte_core.training.loop import Losses
 from latte_core.training.sampling import (
@@ -43,7 +45,8 @@ class ClipBatches(Dataset):
 
     Yields latents (B, C, F+I, h, w), how far subjects cover them (B, F+I, h, w) in 0..1, token ids
     and masks (B, P, L) and prompt lengths as masks `reads` (B, P, L), where P is 1 + I (1 for
-    stills alone). A tenth of the captions is dropped.
+    stills alone). A tenth of the captions is dropped. With `pairs` that share of clips and stills
+    shows two subjects, where else as many do as there are.
     """
 
     source: LatentClips
@@ -54,6 +57,7 @@ class ClipBatches(Dataset):
     drop: float = 0.1
     seed: int = 0
     languages: tuple[str, ...] = ("en",)
+    pairs: float | None = None
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, number))
@@ -74,7 +78,23 @@ class ClipBatches(Dataset):
 
     def _clip(self, rng: np.random.Generator) -> tuple[int, slice]:
         """Draw a clip: its number, and all of its frames."""
-        return int(rng.integers(len(self.source.specs))), slice(None)
+        if self.pairs is None:
+            return int(rng.integers(len(self.source.specs))), slice(None)
+        numbers = self._numbers[int(rng.random() < self.pairs)]
+        return numbers[rng.integers(len(numbers))], slice(None)
+
+    @cached_property
+    def _numbers(self) -> tuple[list[int], list[int]]:
+        """Numbers of the clips of one subject, and of those of two."""
+        of_two = [bool(spec.partner) for spec in self.source.specs]
+        one, two = ([k for k, is_two in enumerate(of_two) if is_two == kind] for kind in (0, 1))
+        if not one or not two:
+            raise DataError(
+                f"pairs is {self.pairs}, but {len(two)} of {len(of_two)} clips show two subjects, "
+                "which leaves no choice: take out the setting, or encode clips of a world with the "
+                "composition pair."
+            )
+        return one, two
 
     def _still(self, rng: np.random.Generator) -> tuple[int, slice]:
         """Draw a single frame of a clip of its own."""

@@ -226,6 +226,8 @@ def test_probe_goes_on_from_another_that_knew_less(tmp_path):
     clips = torch.rand(1, 16, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(plain.eval()(clips)["subject"], more.eval()(clips)["subject"])
+    for kind in ("subject", "motion"):  # a half begins as the whole
+        assert torch.equal(more.heads[f"half {kind}"].weight, plain.heads[kind].weight)
 
 
 def test_table_has_ceiling_generated_and_floor():

@@ -6,7 +6,15 @@ from model_builders import noise, relative
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from latte_core.model.attention import CrossAttention, Prompt, attention, fold, unfold
+from latte_core.model.attention import (
+    CrossAttention,
+    Prompt,
+    SelfAttention,
+    attention,
+    fold,
+    unfold,
+    wants_products,
+)
 
 HEADS = 4
 
@@ -61,6 +69,50 @@ def test_mask_agrees_with_the_formula() -> None:
     masked = attention(q, k, v, HEADS, mask)
     assert relative(masked, plain_formula(q, k, v, mask)) < 2e-6
     assert relative(masked, plain_formula(q, k, v)) > 0.01
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_training_in_bf16_on_the_cpu_agrees_with_the_formula(masked: bool) -> None:
+    """In values and gradients; products stand for torch's back ends there."""
+    heads = [noise(3, n, 48, seed=n + i).bfloat16() for i, n in enumerate((16, 9, 9))]
+    mask = torch.arange(9) < torch.tensor([[9], [4], [1]]) if masked else None
+    ours = [x.clone().requires_grad_() for x in heads]
+    exact = [x.double().requires_grad_() for x in heads]
+    assert wants_products(ours[0][:, None], ours[1][:, None])
+    out, wanted = attention(*ours, HEADS, mask), plain_formula(*exact, mask)
+    assert relative(out.double(), wanted) < 1e-2
+    weights = noise(*out.shape, seed=9)
+    (out * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    for a, b in zip(ours, exact, strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert relative(a.grad.double(), b.grad) < 2e-2
+
+
+def test_products_are_for_short_sequences_in_bf16_that_learn_on_the_cpu() -> None:
+    short, long = noise(1, 3, 16, 8).bfloat16(), noise(1, 3, 257, 8).bfloat16()
+    assert wants_products(short, short)
+    assert not wants_products(short, long) and not wants_products(long, short)
+    assert not wants_products(short.float(), short.float())
+    assert not wants_products(short.to("meta"), short.to("meta"))
+    with torch.no_grad():
+        assert not wants_products(short, short)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_sequence_of_one_reads_its_own_value(adapted: bool) -> None:
+    """Without queries and keys; an adapter in the layer's place is asked whole."""
+    layer, x = SelfAttention(48, HEADS, 12), noise(7, 1, 48)
+    torch.nn.init.normal_(layer.qkv.bias)
+    q, k, v = layer.qkv(x).chunk(3, dim=-1)
+    wanted = layer.proj(attention(q, k, v, HEADS))
+    if adapted:
+        layer.qkv = torch.nn.Sequential(layer.qkv)
+    out = layer(x)
+    assert relative(out, wanted) < 1e-6
+    out.sum().backward()
+    grads = [p.grad.chunk(3) for p in layer.qkv.parameters()]
+    assert all(not q.any() and not k.any() and bool(v.any()) for q, k, v in grads)
 
 
 def test_scrambled_heads_would_be_seen() -> None:

@@ -1,11 +1,15 @@
 """A run of a world with compositions, from its clips to a folder and a probe that know them."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from tiny_training import tiny_recipe_data
 
 from latte_core import Encoded, Engine, GenerationRequest, checkpoints, cli
 from latte_core.data.latents import load_clips
-from latte_core.evaluation.probe import load_probe
+from latte_core.errors import ConfigError
+from latte_core.evaluation.probe import WorldProbe, load_probe, save_probe
 from latte_core.training import stages
 from latte_core.training.bundle import write_bundle
 from latte_core.training.recipe import parse_recipe
@@ -59,3 +63,23 @@ def test_probe_of_it_is_evaluated_by_composition(run, bundle, capsys):
     assert "| clips | n | subject | motion | scene |" in capsys.readouterr().out
     assert cli.main([*line, "--plan", "never-found"]) != 0
     assert "never-found" in capsys.readouterr().err
+
+
+def test_a_probe_learns_what_is_new_and_nothing_else(run, tmp_path):
+    recipe = replace(run.recipe, probe=replace(run.recipe.probe, learns="new"))
+    torch.manual_seed(5)
+    old = WorldProbe(recipe.world.plainly, recipe.probe.width)
+    save_probe(old, tmp_path / "old.safetensors")
+    going_on = replace(
+        run, recipe=recipe, folder=tmp_path / "run", start_from=tmp_path / "old.safetensors"
+    )
+    stages.train_probe(going_on)
+    before = load_probe(tmp_path / "old.safetensors").state_dict()
+    after = load_probe(tmp_path / "run" / "probe.safetensors").state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not torch.equal(after["heads.half subject.weight"], before["heads.subject.weight"])
+    with pytest.raises(ConfigError, match=r"probe\.learns.*--start-from"):
+        stages.train_probe(replace(going_on, folder=tmp_path / "none", start_from=None))
+    knows_all = replace(going_on, start_from=tmp_path / "run" / "probe.safetensors")
+    with pytest.raises(ConfigError, match=r"probe\.learns"):
+        stages.train_probe(replace(knows_all, folder=tmp_path / "again"))

@@ -10,6 +10,7 @@ from tiny_training import tiny_recipe_data
 from latte_core.components.vae import new_vae
 from latte_core.data.latents import LatentClips
 from latte_core.diffusion.loss import DiffusionLoss
+from latte_core.errors import DataError
 from latte_core.model import Latte
 from latte_core.training.loop import LoopConfig, Trainer
 from latte_core.training.recipe import parse_recipe
@@ -91,6 +92,22 @@ def test_stills_alone_have_one_frame_and_one_caption(source):
     assert batch["latents"].shape == (5, 4, 1, 4, 4)
     assert batch["ids"].shape == (5, 1, 16)
     assert len(batch["latents"][:, 0, 0, 0, 0].unique()) > 1
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_stage_may_see_two_subjects_as_often_as_it_likes(source, share):
+    """In clips and in stills; here one clip in eight shows two."""
+    two = replace(source.specs[3], partner="rocket", partner_motion="left")
+    paired = replace(source, specs=(*source.specs[:3], two, *source.specs[4:]))
+    batches = replace(make_task(paired, 20, 4).batches, pairs=share)
+    frames = torch.cat([batches[n]["latents"][:, 0, :, 0, 0].floor() for n in range(3)])
+    of_two = (frames == 3).float()
+    assert abs(float(of_two[:, 0].mean()) - share) < 0.2  # of 60 clips
+    assert abs(float(of_two[:, 16:].mean()) - share) < 0.1  # of 240 stills
+    assert len(frames[:, 16:].unique()) == 8
+    alone = replace(make_task(source).batches, pairs=share)
+    with pytest.raises(DataError, match=r"0 of 8 clips show two subjects.*composition pair"):
+        alone[0]
 
 
 @pytest.mark.parametrize(("clips", "images"), [(3, 2), (0, 6)])
