@@ -27,10 +27,10 @@ def is_plain(layer: nn.Module) -> bool:
 
 
 def fuses(layer: nn.Module, x: Tensor) -> bool:
-    """Say whether `fused` can take the place of layer(x)."""
-    if x.device.type != "cpu" or FUSED is None or not torch.backends.mkldnn.is_available():
+    """Say whether `fused` can take the place of layer(x); a compiler fuses its own."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_grad_enabled():
         return False
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_plain(layer):
+    if FUSED is None or not torch.backends.mkldnn.is_available() or not is_plain(layer):
         return False
     kind = x.dtype
     known = kind == torch.float32 or (kind == torch.bfloat16 and _multiplies_bf16())
