@@ -70,8 +70,8 @@ def wants_products(q: Tensor, k: Tensor) -> bool:
     """Say whether heads (B, H, S, d) and (B, H, L, d) are better attended by plain products.
 
     So it is for training in bf16 on the CPU with short sequences: of torch's back ends (2.13) the
-    fused one takes three to seven times as long there, and the other computes in fp32 and takes
-    twice as long. The numbers of 256 tokens are the last that cost less kept than made again.
+    fused one takes two to seven times as long there, and the other computes in fp32 and takes two
+    to four times as long. Measured with 16 to 256 tokens; what is kept grows with their square.
     """
     trains = q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()
     return trains and max(q.shape[2], k.shape[2]) <= LONGEST_BY_PRODUCTS

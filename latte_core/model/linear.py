@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch's compiler calls too
+# What torch's compiler calls too; None where torch was built without oneDNN.
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
 
 
 class Linear(nn.Linear):
@@ -30,7 +34,7 @@ def fuses(layer: nn.Module, x: Tensor) -> bool:
     """Say whether `fused` can take the place of layer(x); a compiler fuses its own."""
     if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_grad_enabled():
         return False
-    if FUSED is None or not torch.backends.mkldnn.is_available() or not is_plain(layer):
+    if FUSED is None or not is_plain(layer):
         return False
     kind = x.dtype
     known = kind == torch.float32 or (kind == torch.bfloat16 and _multiplies_bf16())
@@ -42,6 +46,7 @@ def fused(layer: Linear, x: Tensor, activation: str, form: str = "") -> Tensor:
     return FUSED(x, layer.weight, layer.bias, activation, [], form)  # type: ignore[misc]
 
 
+@cache  # asked by every layer of every step
 def _multiplies_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -63,10 +63,11 @@ def test_gelu_is_the_tanh_form(scale):
     assert relative(F.gelu(wanted_of(made, x)), wanted) > 1e-5 or scale > 1.0  # the erf form
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e4])
 @pytest.mark.parametrize("grad", [False, True])
-def test_in_bf16_the_exact_gelu_stands_for_it(grad):
+def test_in_bf16_the_exact_gelu_stands_for_it(grad, scale):
     made = layer(torch.bfloat16)
-    x = (3 * noise(40, 48)).bfloat16().requires_grad_(grad)
+    x = (scale * noise(40, 48)).bfloat16().requires_grad_(grad)
     with torch.set_grad_enabled(grad):
         h = made(x)
         made_of_it = gelu_behind(made, x)
