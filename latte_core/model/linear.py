@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# What torch's compiler calls too; None where torch was built without oneDNN.
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
-FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
+FUSED = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch's compiler calls too
 
 
 class Linear(nn.Linear):
@@ -34,11 +32,7 @@ def fuses(layer: nn.Module, x: Tensor) -> bool:
     """Say whether `fused` can take the place of layer(x); a compiler fuses its own."""
     if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_grad_enabled():
         return False
-    if FUSED is None or not is_plain(layer):
-        return False
-    kind = x.dtype
-    known = kind == torch.float32 or (kind == torch.bfloat16 and _multiplies_bf16())
-    return known and layer.weight.dtype == kind
+    return is_plain(layer) and layer.weight.dtype == x.dtype and _multiplies(x.dtype)
 
 
 def fused(layer: Linear, x: Tensor, activation: str, form: str = "") -> Tensor:
@@ -47,8 +41,12 @@ def fused(layer: Linear, x: Tensor, activation: str, form: str = "") -> Tensor:
 
 
 @cache  # asked by every layer of every step
-def _multiplies_bf16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _multiplies(dtype: torch.dtype) -> bool:
+    """Say whether oneDNN is here and has a kernel for such numbers on this CPU."""
+    if FUSED is None or not torch.backends.mkldnn.is_available():
+        return False
+    bf16 = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32 or bool(bf16)
 
 
 def gelu_behind(layer: nn.Module, x: Tensor) -> Tensor:
