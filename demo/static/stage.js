@@ -156,6 +156,7 @@ requestAnimationFrame(tick);
 function showStrip(strip, step) {
   const image = new Image();
   wanted = strip;
+  stage.dataset.shown = "";   // an older one may still be on show, but is not what was asked for
   image.onload = () => {
     if (wanted !== strip) return;   // a newer one came while this one was read
     const next = soften(strip, image);
