@@ -68,13 +68,13 @@ def test_budget_sets_a_stages_minutes(tmp_path):
 
 def test_measured_seconds_tell_slow_stages_from_fast(tmp_path):
     data = tiny_recipe_data()
-    data["video"] |= {"clips": 16, "images": 1}
+    data["video"] |= {"clips": 64, "images": 1}
     data["stills"] |= {"images": 1}
     run = stages.Run(parse_recipe(data), tmp_path, {"device": "cpu"})
     seconds = measure(run)
     assert set(seconds) == set(SECONDS)
     assert all(value > 0 for value in seconds.values())
-    assert seconds["video"] > 2 * seconds["stills"]  # 256 frames beside one
+    assert seconds["video"] > 2 * seconds["stills"]  # 1024 frames beside one
     assert list(tmp_path.iterdir()) == []
 
 
