@@ -24,7 +24,7 @@ from latte_core.engine.plans import STREAM_TENSORS
 from latte_core.model import Latte
 from latte_core.model.config import LATTE_1
 
-MEASURED = {"frames": (16, 32, 48), "size": (32, 64, 96, 128), "steps": (2, 4, 8)}
+MEASURED = {"frames": (16, 32, 48), "size": (64, 128, 192, 256), "steps": (2, 4, 8)}
 COMPUTED = {"frames": (8, 16, 32, 64), "size": (256, 384, 512, 768, 1024), "steps": (10, 25, 50)}
 TOKENS = 20  # of a usual prompt
 CASE = Case("a whale goes left in the blue sky", 7)
@@ -72,9 +72,8 @@ def measure_growth(folder: Path, report: Callable[[str], None]) -> Iterator[Poin
     """Run the bundled model along every axis; the best of two runs is a point."""
     bench = open_folder(folder, "cpu")
     parts = bench.pipeline.parts
-    base = Setting(
-        "growth", 4, parts.defaults.guidance_scale, "ddim", parts.defaults.num_frames, 64, 64
-    )
+    d = parts.defaults
+    base = Setting("growth", 4, d.guidance_scale, "ddim", d.num_frames, d.height, d.width)
     Ours(bench.pipeline, base).direct(CASE.prompt, CASE.seed)  # what only a first run takes
     for axis, values in MEASURED.items():
         for value in values:

@@ -25,6 +25,7 @@ from latte_core.data.scenes import SCENES
 from latte_core.data.world import CAMERA, ClipSpec, World
 from latte_core.errors import CheckpointError
 
+SIDE = 64  # of the frames that a probe reads; others are scaled to it
 HEADS = ("subject", "motion", "scene", "colour")
 HALVES = ("left", "right")  # of the picture; each has a subject and a motion in a clip of two
 IGNORED = -100  # F.cross_entropy passes over this label
@@ -149,11 +150,19 @@ def _pool(x: Tensor) -> Tensor:
     return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4)), first, last], dim=1)
 
 
+def scaled(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A clip (F, H, W, 3) at the size that a probe reads."""
+    if clip.shape[1:3] == (SIDE, SIDE):
+        return clip
+    frames = [Image.fromarray(f).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for f in clip]
+    return np.stack([np.asarray(frame) for frame in frames])
+
+
 @torch.no_grad()
 def judge(probe: WorldProbe, frames: NDArray[np.uint8]) -> list[dict[str, str]]:
-    """Say what each clip shows. frames uint8 (B, F, H, W, 3)."""
+    """Say what each clip shows. frames uint8 (B, F, H, W, 3) of any size."""
     names = head_names(probe.world)
-    logits = probe.eval()(to_pixels(frames))
+    logits = probe.eval()(to_pixels(np.stack([scaled(clip) for clip in frames])))
     best = {head: value.argmax(1).tolist() for head, value in logits.items()}
     return [{h: names[h][best[h][i]] for h in names} for i in range(len(frames))]
 

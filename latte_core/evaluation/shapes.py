@@ -1,6 +1,6 @@
 """Clips of other lengths and sizes, and clips from a start picture: what the probe makes of them.
 
-The probe was trained on 16 frames of 64 x 64, so it is shown `seen` such frames of any clip.
+The probe was trained on 16 frames, so it is shown `seen` such frames of any clip.
 """
 
 from __future__ import annotations
@@ -10,25 +10,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from latte_core.data.world import ClipSpec
-from latte_core.evaluation.probe import WorldProbe
+from latte_core.evaluation.probe import WorldProbe, scaled
 from latte_core.evaluation.prompt_following import score
 from latte_core.evaluation.smoothness import frame_differences, seam
 
 Frames = NDArray[np.uint8]
-PROBE_FRAMES, PROBE_SIZE = 16, 64
+PROBE_FRAMES = 16
 
 
 def seen(clip: Frames) -> Frames:
-    """What the probe is shown of a clip (F, H, W, 3): 16 even frames, scaled to 64 x 64."""
-    picked = clip[np.linspace(0, len(clip) - 1, PROBE_FRAMES).round().astype(int)]
-    if picked.shape[1:3] == (PROBE_SIZE, PROBE_SIZE):
-        return picked
-    side = (PROBE_SIZE, PROBE_SIZE)
-    scaled = [Image.fromarray(frame).resize(side, Image.Resampling.BICUBIC) for frame in picked]
-    return np.stack([np.asarray(frame) for frame in scaled])
+    """What the probe is shown of a clip (F, H, W, 3): 16 even frames, at the probe's size."""
+    return scaled(clip[np.linspace(0, len(clip) - 1, PROBE_FRAMES).round().astype(int)])
 
 
 def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

@@ -104,8 +104,9 @@ class AutoencoderTask:
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Return reconstruction error plus weighted KL of a batch, which is `Frames`."""
         x = batch.pixels.contiguous(memory_format=torch.channels_last)
-        channels = self.model.vae.config.latent_channels
-        shape = (x.shape[0], channels, x.shape[2] // 8, x.shape[3] // 8)
+        config = self.model.vae.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        shape = (len(x), config.latent_channels, x.shape[2] // factor, x.shape[3] // factor)
         y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
         error = y - x
         near = F.max_pool2d(batch.cover, 2 * MARGIN + 1, 1, MARGIN)
@@ -127,7 +128,8 @@ class AutoencoderTask:
         x = held_out[0].pixels.to(next(model.parameters()).device)
         rows = [np.concatenate(list(to_frames(t)), axis=1) for t in (x, reconstruct(model, x))]
         sheet = Image.fromarray(np.concatenate(rows))
-        return sheet.resize((sheet.width * 2, sheet.height * 2), Image.Resampling.NEAREST)
+        zoom = max(1, 128 // self.batches.size)
+        return sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)
 
 
 def reconstruct(model: nn.Module, x: Tensor) -> Tensor:

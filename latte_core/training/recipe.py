@@ -10,6 +10,7 @@ from typing import Any, Literal
 from latte_core.checkpoints import Defaults
 from latte_core.components.vae import VaeConfig
 from latte_core.data.world import World
+from latte_core.errors import ConfigError
 from latte_core.model import ModelConfig
 from latte_core.training.loop import LoopConfig
 from latte_core.training.sampling import Timesteps
@@ -79,6 +80,11 @@ class StageRecipe:
     image_timesteps: Timesteps | None = None
     subject_weight: float = 1.0
     pairs: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if self.pairs is not None and not 0 <= self.pairs <= 1:
+            raise ConfigError(f"pairs is {self.pairs}; it is a share and must lie in 0..1.")
 
 
 @dataclass(frozen=True)

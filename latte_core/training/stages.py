@@ -333,7 +333,7 @@ def train_probe(run: Run) -> None:
 
 def probe_task(run: Run) -> Task:
     """Put the probe's task together; it begins with the probe that the run is given, if any."""
-    from latte_core.evaluation.probe import ProbeBatches, ProbeTask, WorldProbe, start_probe
+    from latte_core.evaluation.probe import SIDE, ProbeBatches, ProbeTask, WorldProbe, start_probe
 
     recipe = run.recipe
     torch.manual_seed(recipe.seed)
@@ -353,7 +353,7 @@ def probe_task(run: Run) -> Task:
             parameter.requires_grad_(name in new)
     batches = ProbeBatches(
         recipe.world,
-        recipe.size,
+        SIDE,
         r.batch_size,
         recipe.seed + 11,
         frozen=r.frozen,

@@ -21,6 +21,7 @@ from latte_core.components.text_encoder import TextEncoder, load_text_encoder
 from latte_core.components.vae import load_vae
 from latte_core.errors import ConfigError
 from latte_core.model import Latte
+from latte_core.training.growth import grow, outgrows
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +116,15 @@ def _copy(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
 def start_vae(vae: Any, folder: Path) -> bool:
     """Give a new autoencoder the folder's weights and scale if it is of the same shape.
 
-    Says whether it was.
+    One of the same shape with one more stage outside grows from the folder's. Says whether either
+    was so.
     """
     theirs = load_vae(folder / "vae")
     own, found = vae.state_dict(), theirs.state_dict()
+    if outgrows(vae, theirs):
+        grow(vae, theirs)
+        log.info("the autoencoder grows from that in %s, with its latents", folder.name)
+        return True
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in found.items()}:
         log.info("the autoencoder in %s has another shape; a new one is trained", folder.name)
         return False

@@ -27,7 +27,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def rendered():
-    return render_clip(ClipSpec("butterfly", "right", "plain", "purple", "", 11), 16, 64)
+    return render_clip(ClipSpec("butterfly", "right", "plain", "purple", "", 11), 16, 128)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_clip_begins_with_the_picture_and_does_what_the_prompt_says(engine, pict
         PROMPT,
         seed=5,
         num_inference_steps=10,
-        first_frame=load_picture(Image.fromarray(picture), 64, 64),
+        first_frame=load_picture(Image.fromarray(picture), 128, 128),
     )
     clip = engine.generate(request).frames
     vae = engine._pipeline.parts.vae
@@ -62,12 +62,12 @@ def test_picture_put_before_a_clip_of_its_own_jumps(engine, rendered):
 
 
 def test_turbo_takes_a_start_picture_and_a_longer_clip_together(engine, picture):
-    asked = {"turbo": True, "num_frames": 32, "height": 64, "width": 64, "num_inference_steps": 4}
-    start = load_picture(Image.fromarray(picture), 64, 64)
+    asked = {"turbo": True, "num_frames": 32, "height": 128, "width": 128, "num_inference_steps": 4}
+    start = load_picture(Image.fromarray(picture), 128, 128)
     led, free = (
         engine.generate(GenerationRequest(PROMPT, seed=5, first_frame=first, **asked)).frames
         for first in (start, None)
     )
-    assert led.shape == free.shape == (32, 64, 64, 3)
+    assert led.shape == free.shape == (32, 128, 128, 3)
     assert psnr(led[0], picture) > psnr(free[0], picture) + 3
     assert seam(led, engine.describe().borders(32)) <= 1

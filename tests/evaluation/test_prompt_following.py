@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from latte_core.evaluation.probe import (
     start_probe,
 )
 
+SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "world" / "probe.safetensors"
 WORLD = World(("cat", "rocket"), ("left", "right"), ("plain", "night"), ("red", "blue", "white"))
 
 
@@ -36,7 +38,7 @@ class Oracle(torch.nn.Module):
     def __init__(self, specs, world=WORLD):
         super().__init__()
         self.world = world
-        clips = [render_clip(spec, 16, 32).astype(np.float64) / 127.5 - 1 for spec in specs]
+        clips = [render_clip(spec, 16, 64).astype(np.float64) / 127.5 - 1 for spec in specs]
         self.known = [(clip.sum(), spec) for clip, spec in zip(clips, specs, strict=True)]
 
     def forward(self, clips):
@@ -79,7 +81,7 @@ def test_prompts_stay_those_of_the_published_figures():
 
 def test_right_clips_score_all_and_shuffled_prompts_score_less():
     specs = [p.spec for p in following.held_out_prompts(WORLD, 8)]
-    clips = [render_clip(spec, 16, 32) for spec in specs]
+    clips = [render_clip(spec, 16, 64) for spec in specs]
     oracle = Oracle(specs)
     row = following.score(oracle, clips, specs, "real")
     assert (row.row, row.count) == ("real", 8)
@@ -105,7 +107,7 @@ def test_stills_count_beside_right_clips_only():
     specs = [WORLD.draw(np.random.default_rng(i)) for i in range(40)]
     night = next(s for s in specs if s.scene == "night")
     plain = next(s for s in specs if s.scene == "plain" and s.colour == "white")
-    clips = {spec.seed: render_clip(spec, 16, 32) for spec in (night, plain)}
+    clips = {spec.seed: render_clip(spec, 16, 64) for spec in (night, plain)}
 
     class Stills(torch.nn.Module):
         """Tells the two scenes' clips, standing or moving, by how dark they are."""
@@ -128,7 +130,7 @@ def test_stills_count_beside_right_clips_only():
 def test_colour_counts_on_plain_ground_only():
     rng = np.random.default_rng(0)
     specs = [s for s in (WORLD.draw(rng) for _ in range(40)) if s.scene == "night"][:2]
-    clips = [render_clip(spec, 16, 32) for spec in specs]
+    clips = [render_clip(spec, 16, 64) for spec in specs]
     row = following.score(Oracle(specs), clips, specs, "night")
     assert math.isnan(row.right["colour"])
     assert labels_of(WORLD, specs[0])["colour"] == IGNORED
@@ -149,7 +151,7 @@ def test_perfect_probe_scores_all_of_a_composed_clip():
         prompts = following.held_out_prompts(PAIRS, 6, composition=composition)
         specs = [p.spec for p in prompts]
         assert all(spec.has(composition) and PAIRS.is_held_out(spec) for spec in specs)
-        clips = [render_clip(spec, 16, 32) for spec in specs]
+        clips = [render_clip(spec, 16, 64) for spec in specs]
         oracle = Oracle(specs, PAIRS)
         row = following.score(oracle, clips, specs, "real")
         assert set(row.right) == {*HEADS, "all"} | heads
@@ -235,7 +237,7 @@ def test_table_has_ceiling_generated_and_floor():
     oracle = Oracle([p.spec for p in prompts])
     rows = list(
         following.measure_following(
-            oracle, prompts, lambda p: render_clip(p.spec, 16, 32), lambda clip: clip
+            oracle, prompts, lambda p: render_clip(p.spec, 16, 64), lambda clip: clip
         )
     )
     assert [row.right["motion"] for row in rows[:3]] == [1, 1, 1]
@@ -311,3 +313,14 @@ def test_head_that_no_clip_has_is_left_empty_in_the_table():
     assert (
         following.format_table([row]).splitlines()[-1] == "| generated | 2 | 50.0 % |  | 50.0 % |"
     )
+
+
+def test_larger_frames_are_read_at_the_probes_own_size():
+    """A clip of twice the side shows what it shows at 64: it is scaled before it is read."""
+    probe = load_probe(SHIPPED)
+    specs = [probe.world.plainly.draw(np.random.default_rng(i)) for i in range(6)]
+    small, large = (
+        [judge(probe, render_clip(spec, 16, side)[None])[0] for spec in specs] for side in (64, 128)
+    )
+    assert large == small
+    assert [answer["subject"] for answer in large] == [spec.subject for spec in specs]

@@ -26,9 +26,11 @@ from latte_core.training.recipe import parse_recipe
 WORLD = parse_recipe(tiny_recipe_data()).world
 
 
-def make_vae(seed=0):
+def make_vae(seed=0, stages=4):
     torch.manual_seed(seed)
-    return new_vae(parse_recipe(tiny_recipe_data()).autoencoder.shape)
+    shape = parse_recipe(tiny_recipe_data()).autoencoder.shape
+    widths = (8,) * (stages - 4) + shape.block_out_channels
+    return new_vae(replace(shape, block_out_channels=widths))
 
 
 def smooth_pictures(size=32):
@@ -45,12 +47,13 @@ def quality(vae, x):
     return float(-10 * torch.log10(((y - x) / 2).square().mean()))
 
 
-def test_pyramid_passes_a_smooth_picture_before_any_training():
-    vae = make_vae()
-    plain = quality(vae, smooth_pictures())
-    sample = WorldFrames(WORLD, 32, 16, seed=3)[0].pixels
+@pytest.mark.parametrize("stages", [4, 5])
+def test_pyramid_passes_a_smooth_picture_before_any_training(stages):
+    vae, side = make_vae(stages=stages), 2 ** (stages + 1)
+    plain = quality(vae, smooth_pictures(side))
+    sample = WorldFrames(WORLD, side, 16, seed=3)[0].pixels
     start_as_pyramid(vae, sample)
-    assert quality(vae, smooth_pictures()) > 20
+    assert quality(vae, smooth_pictures(side)) > 20
     assert quality(vae, sample) > 15
     assert plain < 15
 

@@ -22,7 +22,9 @@ def test_bundled_recipe_fits_together(path):
     assert recipe.video.loop.steps == data["video"]["loop"]["steps"]
     assert len(recipe.world.subjects) >= 10
     assert len(recipe.world.motions) >= 4
-    assert recipe.transformer.sample_size * 8 == recipe.size == recipe.autoencoder.shape.sample_size
+    factor = 2 ** (len(recipe.autoencoder.shape.block_out_channels) - 1)
+    side = recipe.transformer.sample_size * factor
+    assert side == recipe.size == recipe.autoencoder.shape.sample_size
     assert recipe.transformer.caption_channels == recipe.text_encoder.d_model
     assert recipe.transformer.in_channels == recipe.autoencoder.shape.latent_channels
     assert recipe.defaults.num_frames == recipe.transformer.num_frames
@@ -95,6 +97,11 @@ def test_wrong_values_are_refused():
     data["video"]["loop"]["steps"] = 0
     with pytest.raises(ConfigError, match="steps is 0"):
         parse_recipe(data)
+    for share in (-0.1, 1.5):
+        data = tiny_recipe_data()
+        data["video"]["pairs"] = share
+        with pytest.raises(ConfigError, match=rf"pairs is {share}; .* 0\.\.1"):
+            parse_recipe(data)
     data = tiny_recipe_data()
     data["video"] = 7
     with pytest.raises(ConfigError, match="video"):
