@@ -76,6 +76,11 @@ class AutoencoderConfig:
                     "run, as Stable Diffusion's autoencoders have it."
                 )
 
+    @property
+    def factor(self) -> int:
+        """How many pixels of a side stand for one latent: every stage but the last halves it."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AutoencoderConfig:
         """Take a config.json's content; settings that are not known are named in the log."""

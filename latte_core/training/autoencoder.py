@@ -105,8 +105,8 @@ class AutoencoderTask:
         """Return reconstruction error plus weighted KL of a batch, which is `Frames`."""
         x = batch.pixels.contiguous(memory_format=torch.channels_last)
         config = self.model.vae.config
-        factor = 2 ** (len(config.block_out_channels) - 1)
-        shape = (len(x), config.latent_channels, x.shape[2] // factor, x.shape[3] // factor)
+        height, width = (side // config.factor for side in x.shape[2:])
+        shape = (len(x), config.latent_channels, height, width)
         y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
         error = y - x
         near = F.max_pool2d(batch.cover, 2 * MARGIN + 1, 1, MARGIN)

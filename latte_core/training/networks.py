@@ -123,7 +123,7 @@ def new_shape(config: TrainingConfig, clips: ClipSet, frozen: Frozen) -> ModelCo
     else:
         vae: Any = frozen.vae
         channels = vae.config.latent_channels
-        side = data.size // 2 ** (len(vae.config.block_out_channels) - 1)
+        side = data.size // vae.config.factor
     known: dict[str, Any] = {
         "num_frames": data.num_frames,
         "sample_size": side,

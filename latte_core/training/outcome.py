@@ -105,7 +105,7 @@ def index_of(shape: ModelConfig) -> dict[str, Any]:
 def _defaults(config: TrainingConfig, task: DiffusionTask) -> checkpoints.Defaults:
     """Settings of a generation that leaves them open: the size and length of the data."""
     r, vae = config.result, task.frozen.vae
-    side = task.latent_side * 2 ** (len(vae.config.block_out_channels) - 1) if vae else 0
+    side = task.latent_side * vae.config.factor if vae else 0
     return checkpoints.Defaults(
         num_inference_steps=r.num_inference_steps,
         guidance_scale=r.guidance_scale,

@@ -87,7 +87,7 @@ def _start_posterior(vae: Any) -> None:
 
 def _calibrate(vae: Any, sample: Tensor) -> None:
     """Set both output gains by least squares."""
-    small = nn.functional.avg_pool2d(sample, 2 ** (len(vae.config.block_out_channels) - 1))
+    small = nn.functional.avg_pool2d(sample, vae.config.factor)
     latents = vae.encode(sample).latent_dist.mean[:, :3]
     gain = (latents * small).sum() / latents.square().sum()
     vae.encoder.conv_out.weight[:3] *= gain
