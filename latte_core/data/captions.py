@@ -6,6 +6,7 @@ model learns what the words mean rather than where they stand.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +22,21 @@ ENGLISH_CAMERA: dict[str, tuple[str, ...]] = {
     "right": ("the camera pans right", "the camera moves right", "camera pans to the right"),
 }
 ENGLISH_LIGHT: dict[str, tuple[str, ...]] = {"night": SCENES["night"].phrases, "day": ("by day",)}
+LEFT, RIGHT, NEITHER = -1, 1, 0
+
+Part = tuple[str, int]
+"""Some words of a caption, and which of two subjects they tell: LEFT, RIGHT or NEITHER."""
 
 
 @dataclass(frozen=True)
 class Language:
     """How one language tells a clip, and the phrases that it may use for a world.
 
-    `kinds` are those that say what a clip shows, by kind; `others` stand around them.
+    `tell` gives a caption in parts; `kinds` are those that say what a clip shows, by kind;
+    `others` stand around them.
     """
 
-    write: Callable[[ClipSpec, random.Random], str]
+    tell: Callable[[ClipSpec, random.Random], list[Part]]
     kinds: Callable[[World], dict[str, list[str]]]
     others: Callable[[World], list[str]]
 
@@ -42,8 +48,18 @@ class Language:
 
 def write_caption(spec: ClipSpec, rng: random.Random, languages: Sequence[str] = ("en",)) -> str:
     """Tell a clip in one sentence, in one of the languages; the wording is drawn from `rng`."""
+    return " ".join(text for text, _ in tell_caption(spec, rng, languages))
+
+
+def tell_caption(
+    spec: ClipSpec, rng: random.Random, languages: Sequence[str] = ("en",)
+) -> list[Part]:
+    """Like `write_caption`, in parts: which words tell the left subject, and which the right one.
+
+    An article, and a verb that both share, tell neither; so does all that is said of one subject.
+    """
     language = languages[0] if len(languages) == 1 else rng.choice(languages)
-    return LANGUAGES[language].write(spec, rng)
+    return LANGUAGES[language].tell(spec, rng)
 
 
 def vocabulary(world: World) -> list[str]:
@@ -53,7 +69,7 @@ def vocabulary(world: World) -> list[str]:
     )
 
 
-def _write_english(spec: ClipSpec, rng: random.Random) -> str:
+def _tell_english(spec: ClipSpec, rng: random.Random) -> list[Part]:
     if spec.partner:
         return _english_pair(spec, rng)
     noun = _english_noun(spec.subject, spec.size, rng)
@@ -68,7 +84,7 @@ def _write_english(spec: ClipSpec, rng: random.Random) -> str:
         told = f"{noun} {place} {verb}"
     else:
         told = f"a video of {noun} that {verb} {place}"
-    return _with_camera(told, spec, rng, ENGLISH_CAMERA, ("", "while ", "and "))
+    return [(_with_camera(told, spec, rng, ENGLISH_CAMERA, ("", "while ", "and ")), NEITHER)]
 
 
 def _english_noun(subject: str, size: str, rng: random.Random) -> str:
@@ -94,21 +110,28 @@ def _in_light(
     return _either_way((place, rng.choice(phrases[spec.light])), rng) if spec.light else place
 
 
-def _english_pair(spec: ClipSpec, rng: random.Random) -> str:
+def _english_pair(spec: ClipSpec, rng: random.Random) -> list[Part]:
     """Two subjects, joined or each with its verb, before or after the place; the left one first.
 
     Were the order left open, a model could not know which of the two goes where, and would draw
     something of both on either side.
     """
-    place = _english_place(spec, rng)
-    nouns = [_english_noun(mover.subject, "", rng) for mover in spec.movers]
+    place = [(_english_place(spec, rng), NEITHER)]
+    one = _apart(_english_noun(spec.subject, "", rng), LEFT)
+    other = _apart(_english_noun(spec.partner, "", rng), RIGHT)
     verbs = [rng.choice(MOTIONS[mover.motion]) for mover in spec.movers]
     if spec.motion == spec.partner_motion and rng.random() < 0.7:
-        told = f"{' and '.join(nouns)} {plural(verbs[0])}"
+        told = [*one, ("and", NEITHER), *other, (plural(verbs[0]), NEITHER)]
     else:
-        each = [f"{noun} {verb}" for noun, verb in zip(nouns, verbs, strict=True)]
-        told = rng.choice([" and ", " and ", " while "]).join(each)
-    return f"{told} {place}" if rng.random() < 0.7 else f"{place} {told}"
+        joint = rng.choice(["and", "and", "while"])
+        told = [*one, (verbs[0], LEFT), (joint, NEITHER), *other, (verbs[1], RIGHT)]
+    return told + place if rng.random() < 0.7 else place + told
+
+
+def _apart(noun: str, side: int) -> list[Part]:
+    """An article, which tells neither subject, and the noun behind it."""
+    article, name = noun.split(" ", 1)
+    return [(article, NEITHER), (name, side)]
 
 
 def plural(verb: str) -> str:
@@ -172,20 +195,23 @@ def _of_compositions(
     return [phrase for name in world.compositions for phrase in phrases[name]]
 
 
-def _write_russian(spec: ClipSpec, rng: random.Random) -> str:
+def _tell_russian(spec: ClipSpec, rng: random.Random) -> list[Part]:
     """Subject, verb and place in any order, as Russian allows; adjectives agree with the noun."""
     if spec.partner:
         parts = [_russian_pair(spec, rng)]
     else:
         noun, gender = rng.choice(russian.NOUNS[spec.subject])
         noun = f"{russian.SIZES[spec.size][gender]} {noun}".strip()
-        parts = [noun, rng.choice(russian.VERBS[spec.motion])]
-    parts.append(_russian_place(spec, rng))
+        parts = [[(noun, NEITHER)], [(rng.choice(russian.VERBS[spec.motion]), NEITHER)]]
+    parts.append([(_russian_place(spec, rng), NEITHER)])
     if rng.random() < 0.5:
         rng.shuffle(parts)
-    start = "видео где " if rng.random() < 0.1 else ""
-    told = start + " ".join(parts)
-    return _with_camera(told, spec, rng, russian.CAMERA, ("", "а ", "и "))
+    start = [("видео где", NEITHER)] if rng.random() < 0.1 else []
+    told = [*start, *itertools.chain.from_iterable(parts)]
+    if not spec.camera:
+        return told
+    sentence = " ".join(text for text, _ in told)
+    return [(_with_camera(sentence, spec, rng, russian.CAMERA, ("", "а ", "и ")), NEITHER)]
 
 
 def _russian_place(spec: ClipSpec, rng: random.Random) -> str:
@@ -196,20 +222,22 @@ def _russian_place(spec: ClipSpec, rng: random.Random) -> str:
     return _in_light(place, spec, rng, russian.LIGHT)
 
 
-def _russian_pair(spec: ClipSpec, rng: random.Random) -> str:
+def _russian_pair(spec: ClipSpec, rng: random.Random) -> list[Part]:
     """The same in Russian, the left one first."""
-    nouns = [rng.choice(russian.NOUNS[mover.subject])[0] for mover in spec.movers]
+    left, right = (rng.choice(russian.NOUNS[mover.subject])[0] for mover in spec.movers)
     if spec.motion == spec.partner_motion and rng.random() < 0.7:
         verb = rng.choice(russian.VERBS_OF_TWO[spec.motion])
-        return " ".join(_swapped([" и ".join(nouns), verb], rng))
+        both = [(left, LEFT), ("и", NEITHER), (right, RIGHT)]
+        return _swapped(both, [(verb, NEITHER)], rng)
     verbs = [rng.choice(russian.VERBS[mover.motion]) for mover in spec.movers]
-    each = [" ".join(_swapped(list(both), rng)) for both in zip(nouns, verbs, strict=True)]
-    return rng.choice([" и ", " а "]).join(each)
+    one = _swapped([(left, LEFT)], [(verbs[0], LEFT)], rng)
+    other = _swapped([(right, RIGHT)], [(verbs[1], RIGHT)], rng)
+    return [*one, (rng.choice(["и", "а"]), NEITHER), *other]
 
 
-def _swapped(parts: list[str], rng: random.Random) -> list[str]:
+def _swapped(subject: list[Part], verb: list[Part], rng: random.Random) -> list[Part]:
     """Subject and verb, one time in four the verb first."""
-    return parts[::-1] if rng.random() < 0.25 else parts
+    return [*verb, *subject] if rng.random() < 0.25 else [*subject, *verb]
 
 
 def _russian_kinds(world: World) -> dict[str, list[str]]:
@@ -232,6 +260,6 @@ def _russian_others(world: World) -> list[str]:
 
 
 LANGUAGES: dict[str, Language] = {
-    "en": Language(_write_english, _english_kinds, _english_others),
-    "ru": Language(_write_russian, _russian_kinds, _russian_others),
+    "en": Language(_tell_english, _english_kinds, _english_others),
+    "ru": Language(_tell_russian, _russian_kinds, _russian_others),
 }

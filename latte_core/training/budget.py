@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 TIMED_STEPS = 3
 TIMED_CLIPS = 4
 LEAST_CLIPS = 16  # to encode, however short the time
-TRAINED = ("autoencoder", "stills", "motion", "video", "turbo", "probe")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Budget:
         """The run with this stage's minutes in place."""
         recipe = run.recipe
         recipe = replace(recipe, autoencoder=replace(recipe.autoencoder, clips=self.clips))
-        minutes = {"minutes": self.minutes[stage]} if stage in TRAINED else {}
+        minutes = {"minutes": self.minutes[stage]} if stage in recipe.trained else {}
         return replace(run, recipe=recipe, changes={**run.changes, **minutes})
 
     def describe(self) -> str:
@@ -61,12 +60,12 @@ def plan_budget(recipe: Recipe, seconds: Mapping[str, float], minutes: float) ->
     if minutes <= 0:
         raise ConfigError(f"--minutes is {minutes:g}; it must be above 0.")
     work = {"clips": recipe.autoencoder.clips * seconds["clips"]}
-    for name in TRAINED:
+    for name in recipe.trained:
         work[name] = getattr(recipe, name).loop.steps * seconds[name]
     scale = min(1.0, 60 * minutes / sum(work.values()))
-    order = ("autoencoder", "clips", *TRAINED[1:])
+    first, *others = recipe.trained
     return Budget(
-        {name: work[name] * scale / 60 for name in order},
+        {name: work[name] * scale / 60 for name in (first, "clips", *others)},
         max(LEAST_CLIPS, int(recipe.autoencoder.clips * scale)),
     )
 
@@ -91,6 +90,9 @@ def measure(run: stages.Run) -> dict[str, float]:
         clips = stages.encode_world(trial)
         seconds["clips"] = (time.perf_counter() - began) / TIMED_CLIPS
         text_encoder = stages.make_text_encoder(recipe)
+        if recipe.order is not None:
+            order = stages.order_task(run, recipe.order, stages.make_text_encoder(recipe))
+            seconds["order"] = _step(order, run, "order", folder)
         for stage in stages.TEXT_TO_VIDEO:
             seconds[stage] = _text_to_video(trial, stage, text_encoder, clips)
         teacher = stages.new_text_to_video(recipe, text_encoder)

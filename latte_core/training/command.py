@@ -15,7 +15,7 @@ from typing import Any
 from latte_core.errors import ConfigError
 
 STAGES = (
-    *("autoencoder", "clips", "stills", "motion", "video", "turbo", "probe"),
+    *("autoencoder", "clips", "order", "stills", "motion", "video", "turbo", "probe"),
     *("bundle", "curves"),
 )
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.minutes is not None:
         _train_within(sitting, arguments.minutes, arguments.out)
     else:
-        for stage in STAGES:
+        for stage in _stages_of(recipe):
             _train(sitting, stage, arguments.out)
     return 0
 
@@ -76,8 +76,13 @@ def _train_within(sitting: Any, minutes: float, out: Path | None) -> None:
     free = replace(sitting, changes={k: v for k, v in sitting.changes.items() if k != "minutes"})
     budget = plan_budget(free.recipe, measure(free), minutes)
     logging.getLogger(__name__).info("%s", budget.describe())
-    for stage in STAGES:
+    for stage in _stages_of(free.recipe):
         _train(budget.apply(free, stage), stage, out)
+
+
+def _stages_of(recipe: Any) -> list[str]:
+    """Those that a recipe has: `order` only if its settings are there."""
+    return [stage for stage in STAGES if stage != "order" or recipe.order is not None]
 
 
 def _train_configuration(arguments: argparse.Namespace, changes: dict[str, Any]) -> int:
@@ -106,6 +111,8 @@ def _train(sitting: Any, stage: str, out: Path | None) -> None:
         stages.train_autoencoder(sitting)
     elif stage == "clips":
         stages.encode_world(sitting)
+    elif stage == "order":
+        stages.train_order(sitting)
     elif stage == "turbo":
         stages.train_turbo(sitting)
     elif stage == "probe":

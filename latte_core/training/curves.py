@@ -23,7 +23,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 40  # margins of a panel, in pixels
 INK, LINE, GRID, FAINT = "#3b2a20", "#8c3b1b", "#e6dccf", "#d9b48f"
 PALETTE = 32  # colours of the file; there are four, and what lies between ink and paper
 SMOOTH = 0.06  # of a curve's length, over which the bold line is the mean
-ORDER = ("autoencoder", "stills", "motion", "video", "turbo", "probe")
+ORDER = ("autoencoder", "order", "stills", "motion", "video", "turbo", "probe")
 # Columns that are drawn, with the axis's text; the first that a log has are its panels.
 FIGURES = {"loss": "loss", "psnr": "PSNR in dB", "subject": "subjects told apart"}
 

@@ -49,6 +49,18 @@ class TextEncoderRecipe:
 
 
 @dataclass(frozen=True)
+class OrderRecipe:
+    """Teaching the text encoder which of two subjects comes first, on so many captions a batch.
+
+    States move by `strength` of their length; see `latte_core.training.order`.
+    """
+
+    loop: LoopConfig
+    captions: int = 64
+    strength: float = 0.6
+
+
+@dataclass(frozen=True)
 class ObjectiveRecipe:
     """What the network predicts and which timesteps it sees; see `DiffusionLoss`.
 
@@ -126,8 +138,9 @@ class ProbeRecipe:
 class Recipe:
     """All of it. `prompts` are drawn on the sample sheets while the model trains.
 
-    `stills` teaches what things look like, `motion` how the prompt moves them (on noisy clips),
-    `video` all of it together, `turbo` to do it in few steps.
+    `order` teaches which of two subjects is told first, if the world has pairs, `stills` what
+    things look like, `motion` how the prompt moves them (on noisy clips), `video` all of it
+    together, `turbo` to do it in few steps.
     """
 
     name: str
@@ -145,6 +158,21 @@ class Recipe:
     probe: ProbeRecipe
     defaults: Defaults
     prompts: tuple[str, ...]
+    order: OrderRecipe | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse to teach an order where there is one subject."""
+        if self.order is not None and "pair" not in self.world.compositions:
+            raise ConfigError(
+                'The recipe has "order", but its world shows one subject at a time: add "pair" to '
+                "world.compositions, or take order out."
+            )
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The stages that learn, in their order."""
+        order = ("order",) if self.order is not None else ()
+        return ("autoencoder", *order, "stills", "motion", "video", "turbo", "probe")
 
 
 def load_recipe(path: Path) -> Recipe:

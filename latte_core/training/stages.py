@@ -1,6 +1,7 @@
 """The stages of a recipe, each a run in a folder of its own below the run's folder.
 
-autoencoder -> clips -> stills -> motion -> video -> turbo -> bundle; `probe` stands beside them.
+autoencoder -> clips -> order -> stills -> motion -> video -> turbo -> bundle; `probe` stands
+beside them, and `order` is for worlds with two subjects in a clip.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from latte_core.training.autoencoder import (
     measure_reconstruction,
 )
 from latte_core.training.loop import LoopConfig, Task, Trainer, write_summary
+from latte_core.training.order import CaptionBatches, OrderTask
 from latte_core.training.pyramid import start_as_pyramid
-from latte_core.training.recipe import Recipe, StageRecipe, TurboRecipe
+from latte_core.training.recipe import OrderRecipe, Recipe, StageRecipe, TurboRecipe
 from latte_core.training.start import copy_vae, start_latte, start_turbo, start_vae
 from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
 from latte_core.training.turbo import TurboTask
@@ -49,7 +51,9 @@ log = logging.getLogger(__name__)
 
 CLIPS = "clips.safetensors"
 WEIGHTS = "average.safetensors"
+ORDER = "order"
 TEXT_TO_VIDEO = ("stills", "motion", "video")
+WITH_TEXT_ENCODER = (ORDER, *TEXT_TO_VIDEO)
 TURBO = "turbo"
 
 
@@ -170,6 +174,43 @@ def make_text_encoder(recipe: Recipe) -> TextEncoder:
     )
 
 
+def train_order(run: Run) -> None:
+    """Teach the text encoder of `run.start_from`, or a random one, which subject is told first.
+
+    Raises ConfigError if the recipe does not say how.
+    """
+    settings = run.recipe.order
+    if settings is None:
+        raise ConfigError(
+            'The recipe has no "order" to train: add its settings, for a world with the '
+            'composition "pair".'
+        )
+    model, text_encoder = _starting(run, ORDER)
+    average: Any = run.train(order_task(run, settings, text_encoder), settings.loop, ORDER)
+    text_encoder.model.load_state_dict(average.state_dict())
+    save_average(model, run.folder / ORDER)
+
+
+def order_task(run: Run, settings: OrderRecipe, text_encoder: TextEncoder) -> OrderTask:
+    """Put the lesson together."""
+    r = run.recipe
+    length, seed = r.objective.length, r.seed + 19
+    captions = CaptionBatches(r.world, text_encoder, settings.captions, length, seed)
+    return OrderTask(text_encoder, captions, settings.strength)
+
+
+def _starting(run: Run, stage: str) -> tuple[TextToVideo, TextEncoder]:
+    """The network as a stage begins with it, and the text encoder that is in it."""
+    torch.manual_seed(run.recipe.seed)
+    text_encoder = make_text_encoder(run.recipe)
+    model = new_text_to_video(run.recipe, text_encoder)
+    if (earlier := last_stage(run.folder, before=stage)) is not None:
+        load_average(model, run.folder / earlier)
+    elif run.start_from is not None:
+        start_latte(model.latte, text_encoder, run.start_from)
+    return model, text_encoder
+
+
 def train_text_to_video(run: Run, stage: str) -> None:
     """Train stage "stills", "motion" or "video", from the average of the last one before it.
 
@@ -177,13 +218,7 @@ def train_text_to_video(run: Run, stage: str) -> None:
     """
     r = run.recipe
     settings: StageRecipe = getattr(r, stage)
-    torch.manual_seed(r.seed)
-    text_encoder = make_text_encoder(r)
-    model = new_text_to_video(r, text_encoder)
-    if (earlier := last_stage(run.folder, before=stage)) is not None:
-        load_average(model, run.folder / earlier)
-    elif run.start_from is not None:
-        start_latte(model.latte, text_encoder, run.start_from)
+    model, text_encoder = _starting(run, stage)
     model.latte.gradient_checkpointing = settings.gradient_checkpointing
     source = load_clips(run.folder / CLIPS)
     task = make_task(r, settings, model, text_encoder, source, run.folder)
@@ -192,11 +227,11 @@ def train_text_to_video(run: Run, stage: str) -> None:
 
 
 def last_stage(folder: Path, before: str | None = None) -> str | None:
-    """The last stage of text to video that has been trained in a folder, before another if given.
+    """The last stage in a folder that trained the text encoder, before another one if given.
 
     None if there is none.
     """
-    stages = TEXT_TO_VIDEO[: None if before is None else TEXT_TO_VIDEO.index(before)]
+    stages = WITH_TEXT_ENCODER[: None if before is None else WITH_TEXT_ENCODER.index(before)]
     trained = [stage for stage in stages if (folder / stage / WEIGHTS).is_file()]
     return trained[-1] if trained else None
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from latte_core.data import russian
-from latte_core.data.captions import ENGLISH_CAMERA, plural, vocabulary, write_caption
+from latte_core.data.captions import (
+    ENGLISH_CAMERA,
+    LEFT,
+    NEITHER,
+    RIGHT,
+    plural,
+    tell_caption,
+    vocabulary,
+    write_caption,
+)
 from latte_core.data.motions import MOTIONS
 from latte_core.data.render import PAN, render_clip
 from latte_core.data.scenes import COLOURS, SCENES
@@ -18,12 +27,22 @@ from latte_core.errors import DataError
 
 WHOLE = World(compositions=tuple(COMPOSITIONS), languages=("en", "ru"))
 SIZE = 64
+JOINTS = {"and", "while", "и", "а"}
 PAIR = ClipSpec("balloon", "up", "plain", "white", "", 3, "star", "down")
 
 
 def drawn(composition, count=60, seed=0, held_out=False):
     rng = np.random.default_rng(seed)
     return [WHOLE.draw_composed(rng, composition, held_out) for _ in range(count)]
+
+
+def nouns_of(mover):
+    english = {mover.subject, *SUBJECTS[mover.subject].synonyms}
+    return english | {noun for noun, _ in russian.NOUNS[mover.subject]}
+
+
+def verbs_of(mover):
+    return {*MOTIONS[mover.motion], *russian.VERBS[mover.motion]}
 
 
 def heights(clip, columns):
@@ -149,6 +168,38 @@ def test_the_left_one_is_told_first(language):
             found = [re.search(rf"\b{noun}\b", caption) for noun in nouns]
             places.append(min(match.start() for match in found if match))
         assert places == sorted(places), caption
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_words_of_either_subject_are_marked(language):
+    words, shared = random.Random(0), 0
+    for spec in drawn("pair", 300):
+        parts = tell_caption(spec, words, (language,))
+        for side, mover in zip((LEFT, RIGHT), spec.movers, strict=True):
+            marked = {text for text, told in parts if told == side}
+            noun, verb = marked & nouns_of(mover), marked & verbs_of(mover)
+            assert len(noun) == 1 and len(verb) <= 1 and marked == noun | verb
+            shared += not verb
+        rest = {text for text, told in parts if told == NEITHER}
+        assert not any(rest & nouns_of(mover) for mover in spec.movers)
+        assert rest & JOINTS
+    assert 60 < shared < 240  # of 600: what both do is told once, of neither
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_parts_are_the_caption(language):
+    for number, spec in enumerate(drawn("pair", 50)):
+        parts = tell_caption(spec, random.Random(number), (language,))
+        caption = write_caption(spec, random.Random(number), (language,))
+        assert " ".join(text for text, _ in parts) == caption
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_nothing_is_marked_where_there_is_one_subject(language):
+    words = random.Random(0)
+    for composition in ("camera", "light"):
+        for spec in drawn(composition, 50):
+            assert {side for _, side in tell_caption(spec, words, (language,))} == {NEITHER}
 
 
 def test_plural_verbs():
