@@ -210,6 +210,16 @@ def test_frames_at_once_follow_cache_and_free_memory(device, side, free_gib, wan
     assert frames_at_once(vae, torch.zeros(16, 4, side, side), free_gib * 2**30) == wanted
 
 
+@pytest.mark.parametrize(("side", "wanted"), [(8, 4), (12, 1), (16, 1)])
+def test_frames_of_a_stage_more_share_the_cache(side, wanted):
+    """The bundled autoencoder: 1 MiB at 128 px, the widest map 16 channels in fp32."""
+    config = SimpleNamespace(block_out_channels=(16, 16, 32, 64, 96))
+    decoder = torch.nn.Linear(1000, 400, device="meta")
+    cpu = torch.device("cpu")
+    vae = SimpleNamespace(config=config, dtype=torch.float32, device=cpu, decoder=decoder)
+    assert frames_at_once(vae, torch.zeros(16, 4, side, side), 2**33) == wanted
+
+
 @pytest.mark.parametrize(("side", "wanted"), [(8, 4), (12, 2), (16, 1), (64, 1)])
 def test_frames_share_the_reading_of_weights_that_outweigh_them(side, wanted):
     """Stable Diffusion's decoder, 198 MB in fp32; one frame's widest map has 4 MiB at 64 px."""
