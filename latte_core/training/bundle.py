@@ -24,13 +24,12 @@ from latte_core.training.recipe import Recipe
 from latte_core.training.stages import (
     TEXT_TO_VIDEO,
     TURBO,
-    WEIGHTS,
     last_stage,
-    load_average,
     make_text_encoder,
     read_summary,
 )
 from latte_core.training.text_to_video import TextToVideo
+from latte_core.training.weights import WEIGHTS, load_average
 
 PARTS = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 INDEX = {

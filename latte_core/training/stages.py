@@ -46,11 +46,11 @@ from latte_core.training.recipe import OrderRecipe, Recipe, StageRecipe, TurboRe
 from latte_core.training.start import copy_vae, start_latte, start_turbo, start_vae
 from latte_core.training.text_to_video import ClipBatches, TextToVideo, TextToVideoTask
 from latte_core.training.turbo import TurboTask
+from latte_core.training.weights import WEIGHTS, load_average, save_average
 
 log = logging.getLogger(__name__)
 
 CLIPS = "clips.safetensors"
-WEIGHTS = "average.safetensors"
 ORDER = "order"
 TEXT_TO_VIDEO = ("stills", "motion", "video")
 WITH_TEXT_ENCODER = (ORDER, *TEXT_TO_VIDEO)
@@ -328,34 +328,6 @@ def turbo_task(
         r.prompts,
         t.states,
     )
-
-
-def save_average(model: nn.Module, folder: Path) -> None:
-    """Write the averaged weights of a stage, for the next one and for the bundle."""
-    from safetensors.torch import save_file
-
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if "text_encoder.shared.weight" in state:  # tied: one tensor under two names
-        state.pop("text_encoder.encoder.embed_tokens.weight", None)
-    save_file(state, folder / WEIGHTS)
-
-
-def load_average(model: nn.Module, folder: Path) -> None:
-    """Take over the averaged weights of a stage. Raises DataError if it has not been trained."""
-    model.load_state_dict(load_state(folder))
-
-
-def load_state(folder: Path) -> dict[str, torch.Tensor]:
-    """Read the averaged weights of a stage. Raises DataError if it has not been trained."""
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise DataError(f"There are no weights at {path}; train that stage first.")
-    state = load_file(path)
-    if "text_encoder.shared.weight" in state:
-        state["text_encoder.encoder.embed_tokens.weight"] = state["text_encoder.shared.weight"]
-    return state
 
 
 def train_probe(run: Run) -> None:

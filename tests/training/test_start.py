@@ -15,6 +15,7 @@ from latte_core.model import Latte
 from latte_core.training import stages
 from latte_core.training.recipe import parse_recipe
 from latte_core.training.start import copy_vae, start_latte, start_turbo, start_vae
+from latte_core.training.weights import load_state
 
 
 def parts(**world):
@@ -98,7 +99,7 @@ def test_video_stage_starts_from_a_folder(bundle, tmp_path):
     run = stages.Run(recipe, tmp_path, {"device": "cpu", "learning_rate": 0.0}, False, bundle)
     stages.encode_world(run)  # with the folder's autoencoder
     stages.train_text_to_video(run, "video")
-    average = stages.load_state(tmp_path / "video")
+    average = load_state(tmp_path / "video")
     theirs = load_transformer(bundle / "transformer", torch.float32).state_dict()
     for name, tensor in theirs.items():
         assert torch.allclose(average[f"latte.{name}"], tensor, atol=1e-6), name
