@@ -84,7 +84,7 @@ def _tell_english(spec: ClipSpec, rng: random.Random) -> list[Part]:
         told = f"{noun} {place} {verb}"
     else:
         told = f"a video of {noun} that {verb} {place}"
-    return [(_with_camera(told, spec, rng, ENGLISH_CAMERA, ("", "while ", "and ")), NEITHER)]
+    return _with_camera([(told, NEITHER)], spec, rng, ENGLISH_CAMERA, ("", "while ", "and "))
 
 
 def _english_noun(subject: str, size: str, rng: random.Random) -> str:
@@ -146,17 +146,19 @@ def _either_way(both: Sequence[str], rng: random.Random) -> str:
 
 
 def _with_camera(
-    told: str,
+    told: list[Part],
     spec: ClipSpec,
     rng: random.Random,
     phrases: Mapping[str, Sequence[str]],
     joints: Sequence[str],
-) -> str:
+) -> list[Part]:
     """Say which way the camera pans, before or after what else is told."""
     if not spec.camera:
         return told
     camera = rng.choice(phrases[spec.camera])
-    return f"{camera} {told}" if rng.random() < 0.25 else f"{told} {rng.choice(joints)}{camera}"
+    if rng.random() < 0.25:
+        return [(camera, NEITHER), *told]
+    return [*told, (f"{rng.choice(joints)}{camera}", NEITHER)]
 
 
 def _english_kinds(world: World) -> dict[str, list[str]]:
@@ -208,10 +210,7 @@ def _tell_russian(spec: ClipSpec, rng: random.Random) -> list[Part]:
         rng.shuffle(parts)
     start = [("видео где", NEITHER)] if rng.random() < 0.1 else []
     told = [*start, *itertools.chain.from_iterable(parts)]
-    if not spec.camera:
-        return told
-    sentence = " ".join(text for text, _ in told)
-    return [(_with_camera(sentence, spec, rng, russian.CAMERA, ("", "а ", "и ")), NEITHER)]
+    return _with_camera(told, spec, rng, russian.CAMERA, ("", "а ", "и "))
 
 
 def _russian_place(spec: ClipSpec, rng: random.Random) -> str:

@@ -91,7 +91,7 @@ def measure(run: stages.Run) -> dict[str, float]:
         seconds["clips"] = (time.perf_counter() - began) / TIMED_CLIPS
         text_encoder = stages.make_text_encoder(recipe)
         if recipe.order is not None:
-            order = stages.order_task(run, recipe.order, stages.make_text_encoder(recipe))
+            order = stages.order_task(run, recipe.order, text_encoder)
             seconds["order"] = _step(order, run, "order", folder)
         for stage in stages.TEXT_TO_VIDEO:
             seconds[stage] = _text_to_video(trial, stage, text_encoder, clips)

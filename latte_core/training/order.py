@@ -14,7 +14,7 @@ import copy
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -130,7 +130,7 @@ class OrderTask:
 
     def picture(self, model: nn.Module) -> Image.Image:
         """Draw captions in English, each word red or blue as far as it has taken on a vector."""
-        world = World(**{**vars(self.batches.world), "languages": ("en",)})
+        world = replace(self.batches.world, languages=("en",))
         shown = CaptionBatches(world, self.text_encoder, SHOWN, self.batches.length, seed=7)
         rng, words = np.random.default_rng(7), random.Random(7)
         told = [shown.tell(rng, words, two=k % 4 != 3) for k in range(SHOWN)]
