@@ -35,8 +35,8 @@ class Sample:
 def draw_samples(info: EngineInfo, count: int, seed: int, settings: dict[str, Any]) -> list[Sample]:
     """Requests for clips of a model; `settings` are further fields of each.
 
-    A model of the world gets held-out prompts of it, another text model general ones, a class model
-    its classes in turn, an unconditional model seeds alone.
+    A model of the world gets held-out prompts of all that it shows, another text model general
+    ones, a class model its classes in turn, an unconditional model seeds alone.
     """
     from latte_core import GenerationRequest
 
@@ -57,11 +57,11 @@ def _of_world(
     names: dict[str, Any], count: int, seed: int, settings: dict[str, Any]
 ) -> list[Sample]:
     from latte_core import GenerationRequest
-    from latte_core.data.world import World
+    from latte_core.data.world import ANY, World
     from latte_core.evaluation.prompt_following import held_out_prompts
 
     world = World(**{kind: tuple(words) for kind, words in names.items()})
     return [
         Sample(GenerationRequest(one.prompt, seed=one.seed, **settings), one.spec)
-        for one in held_out_prompts(world, count, seed)
+        for one in held_out_prompts(world, count, seed, composition=ANY)
     ]

@@ -32,6 +32,7 @@ SIZES: dict[str, float] = {"small": 0.30, "": 0.40, "big": 0.54}
 HALF = 0.25  # of the width: where one of two subjects stands, the other as far from the far edge
 HALF_REACH = 0.24  # of the width: how far one of two goes sideways, so that they hardly meet
 HALF_SIDE = 0.36  # side length of one of two
+THIN = 0.25  # of its width: what is seen of a subject that turns its edge to the viewer
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Mover:
 class Path:
     """Where a subject is in each frame: centre (x, y), side length, angle, all (F,).
 
-    Lengths are fractions of the height; the angle is in degrees; squash is the height's factor.
+    Lengths are fractions of the height; the angle is in degrees; squash is the height's factor and
+    turn the width's, which is negative where the subject shows its other side.
     """
 
     x: NDArray[np.float64]
@@ -56,11 +58,13 @@ class Path:
     side: NDArray[np.float64]
     angle: NDArray[np.float64]
     squash: NDArray[np.float64]
+    turn: NDArray[np.float64]
 
     def at(self, frames: Sequence[int]) -> Path:
         """Return the path at some frames only."""
         k = list(frames)
-        return Path(self.x[k], self.y[k], self.side[k], self.angle[k], self.squash[k])
+        columns = (self.x, self.y, self.side, self.angle, self.squash, self.turn)
+        return Path(*(column[k] for column in columns))
 
 
 def ground_of(scene: str) -> float | None:
@@ -77,7 +81,7 @@ def trace(mover: Mover, scene: str, count: int, aspect: float, rng: Rng) -> Path
     rest = ground - base / 2 + 0.03 if stands and ground else rng.uniform(0.4, 0.56)
     flat = np.ones(count)
     x = flat * (aspect / 2 + rng.uniform(-0.12, 0.12))
-    path = Path(x, flat * rest, flat * base, 0 * t, flat.copy())
+    path = Path(x, flat * rest, flat * base, 0 * t, flat.copy(), flat.copy())
     _MOVES[mover.motion](path, t, rng, aspect)
     if mover.side:
         _keep_to_its_half(path, mover, aspect, rng)
@@ -140,7 +144,12 @@ def _bounce(path: Path, t: Times, rng: Rng, aspect: float) -> None:
 
 
 def _spin(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.angle[:] = 360 * t  # one way round, for the same reason
+    """Turn once round the upright axis, as a coin does: the subject stays what it is throughout.
+
+    Turned in its own plane it would be another picture in every frame, too many for a small model.
+    """
+    wide = np.cos(2 * np.pi * t)
+    path.turn[:] = np.where(wide < 0, -1, 1) * np.maximum(np.abs(wide), THIN)
     path.y[:] = 0.5
 
 

@@ -23,6 +23,7 @@ DRAWS = 20_000  # attempts at a combination of the wanted split; one in ten is h
 # it: a second subject, a camera that pans, day or night of one place. Where the place does not
 # allow it, the clip stays as it is.
 COMPOSITIONS: dict[str, float] = {"pair": 0.3, "camera": 0.3, "light": 0.5}
+ANY = "any"  # in place of one of them: whatever the world shows, as often as it does
 ALIKE = 0.3  # of the pairs do the same thing
 CAMERA = ("left", "right")
 LIGHT = ("day", "night", "night")  # a place that nothing is said of is seen by day
@@ -128,10 +129,12 @@ class World:
         )
 
     def draw_composed(self, rng: Rng, composition: str, held_out: bool = False) -> ClipSpec:
-        """Draw a clip that has one of the compositions, and no other.
+        """Draw a clip that has one of the compositions, and no other; with ANY what `draw` draws.
 
         Raises DataError if the world has no such composition, or no place that allows it.
         """
+        if composition == ANY:
+            return self.draw(rng, held_out)
         if composition not in self.compositions:
             known = ", ".join(self.compositions) or "none"
             raise DataError(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from latte_core.data.world import COMPOSITIONS, SPOKEN
+from latte_core.data.world import ANY, COMPOSITIONS, SPOKEN
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 
@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=2024, help="which held-out prompts")
     parser.add_argument("--language", choices=SPOKEN, default="en", help="of the prompts")
     parser.add_argument(
-        "--compose", choices=tuple(COMPOSITIONS), help="prompts of two subjects, of a camera, ..."
+        "--compose",
+        choices=(*COMPOSITIONS, ANY),
+        help="prompts of two subjects, of a camera, ...; any: of all, as often as the world has it",
     )
     parser.add_argument("--steps", type=int, help="denoising steps instead of the model's own")
     parser.add_argument("--turbo", action="store_true", help="with the few-step transformer")

@@ -56,7 +56,7 @@ def held_out_prompts(
 ) -> list[PromptSpec]:
     """Draw prompts whose combinations the model has never seen. The same seed, the same clips.
 
-    They are of one subject in one place, or of a `composition` of the world.
+    They are of one subject in one place, or of a `composition` of the world, which may be ANY.
     """
     rng, words, plain = np.random.default_rng(seed), random.Random(seed), world.plainly
     specs = [

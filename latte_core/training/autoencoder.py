@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from latte_core.data.emphasis import contrasts, gains
 from latte_core.data.pixels import to_frames, to_pixels
 from latte_core.data.render import render_covered
 from latte_core.data.world import World
@@ -91,7 +92,8 @@ class AutoencoderTask:
 
     Both errors count squared as well as absolute. The square is what PSNR measures and what makes
     sprites matter, which cover few pixels; the absolute keeps plain ground plain; the edges keep
-    outlines sharp. On a subject and its outline all of it counts `subject_weight` times.
+    outlines sharp. On a subject and its outline all of it counts `subject_weight` times, times the
+    gain of a faint one by `contrast_power`, see `latte_core.data.emphasis`.
     """
 
     model: Reconstruction
@@ -100,6 +102,7 @@ class AutoencoderTask:
     edge_weight: float = 0.5
     square_weight: float = 4.0
     subject_weight: float = 1.0
+    contrast_power: float = 0.0
 
     def loss(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Losses:
         """Return reconstruction error plus weighted KL of a batch, which is `Frames`."""
@@ -110,7 +113,8 @@ class AutoencoderTask:
         y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
         error = y - x
         near = F.max_pool2d(batch.cover, 2 * MARGIN + 1, 1, MARGIN)
-        weights = 1 + (self.subject_weight - 1) * near
+        gained = gains(contrasts(x[:, :, None], batch.cover), self.contrast_power)
+        weights = 1 + (self.subject_weight * gained[:, None, None, None] - 1) * near
         edges = self._error(error.diff(dim=2), weights[:, :, 1:])
         edges = edges + self._error(error.diff(dim=3), weights[..., 1:])
         kl = (mean**2 + logvar.exp() - 1 - logvar).mean() / 2

@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latte_core.errors import ConfigError
-
-STAGES = (
-    *("autoencoder", "clips", "order", "stills", "motion", "video", "turbo", "probe"),
-    *("bundle", "curves"),
-)
+from latte_core.training.stage_names import LEARNED, STAGES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +77,8 @@ def _train_within(sitting: Any, minutes: float, out: Path | None) -> None:
 
 
 def _stages_of(recipe: Any) -> list[str]:
-    """Those that a recipe has: `order` only if its settings are there."""
-    return [stage for stage in STAGES if stage != "order" or recipe.order is not None]
+    """Those that a recipe has."""
+    return [stage for stage in STAGES if stage not in LEARNED or stage in recipe.trained]
 
 
 def _train_configuration(arguments: argparse.Namespace, changes: dict[str, Any]) -> int:

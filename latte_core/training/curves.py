@@ -17,13 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from latte_core.errors import DataError
 from latte_core.training.loop import LOG
+from latte_core.training.stage_names import LEARNED
 
 WIDTH, HEIGHT, COLUMNS = 340, 220, 3
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 40  # margins of a panel, in pixels
 INK, LINE, GRID, FAINT = "#3b2a20", "#8c3b1b", "#e6dccf", "#d9b48f"
 PALETTE = 32  # colours of the file; there are four, and what lies between ink and paper
 SMOOTH = 0.06  # of a curve's length, over which the bold line is the mean
-ORDER = ("autoencoder", "order", "stills", "motion", "video", "turbo", "probe")
 # Columns that are drawn, with the axis's text; the first that a log has are its panels.
 FIGURES = {"loss": "loss", "psnr": "PSNR in dB", "subject": "subjects told apart"}
 
@@ -102,8 +102,8 @@ def read_curves(folder: Path) -> list[Curve]:
         logs.setdefault(path.parent.name, []).append(path)
     for path in sorted(folder.glob("*.csv"), key=_numbered):
         logs.setdefault(_numbered(path)[0], []).append(path)
-    known = {stage: n for n, stage in enumerate(ORDER)}
-    names = sorted(logs, key=lambda name: (known.get(name, len(ORDER)), name))
+    known = {stage: n for n, stage in enumerate(LEARNED)}
+    names = sorted(logs, key=lambda name: (known.get(name, len(LEARNED)), name))
     return [curve for name in names for curve in _stage_curves(name, logs[name])]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from latte_core.model import ModelConfig
 from latte_core.training.loop import LoopConfig
 from latte_core.training.sampling import Timesteps
 from latte_core.training.settings import build, read_settings
+from latte_core.training.stage_names import LEARNED
 from latte_core.training.turbo import States
 
 
@@ -23,7 +25,7 @@ class AutoencoderRecipe:
     """Shape and training of the autoencoder; it then encodes `clips` that `workers` draw.
 
     `learns` says which half of it: with "decoder" one that a run starts from keeps its latents, so
-    that a denoiser trained on them goes on as it is.
+    that a denoiser trained on them goes on as it is. Weights are as in a `StageRecipe`.
     """
 
     shape: VaeConfig
@@ -32,6 +34,7 @@ class AutoencoderRecipe:
     kl_weight: float = 2e-4
     edge_weight: float = 0.5
     subject_weight: float = 1.0
+    contrast_power: float = 0.0
     learns: Literal["all", "decoder"] = "all"
     clips: int = 6000
     workers: int = 0
@@ -81,7 +84,9 @@ class StageRecipe:
 
     `timesteps` and `image_timesteps` take the place of the objective's where they are given; where
     a subject is, the error counts `subject_weight` times. `pairs` is the share of clips and stills
-    that show two subjects, by default as many as were encoded.
+    that show two subjects, by default as many as were encoded. `favoured` maps names to how many
+    times as often their clips are drawn, and faint subjects' error counts more with a
+    `contrast_power` above 0, see `latte_core.data.emphasis`.
     """
 
     clips: int
@@ -92,11 +97,16 @@ class StageRecipe:
     image_timesteps: Timesteps | None = None
     subject_weight: float = 1.0
     pairs: float | None = None
+    favoured: Mapping[str, float] = field(default_factory=dict)
+    contrast_power: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Refuse what is no share, and odds that draw nothing."""
         if self.pairs is not None and not 0 <= self.pairs <= 1:
             raise ConfigError(f"pairs is {self.pairs}; it is a share and must lie in 0..1.")
+        for name, times in self.favoured.items():
+            if not isinstance(times, int | float) or not 0 < times < math.inf:
+                raise ConfigError(f"favoured.{name} is {times!r}; it must be a number above 0.")
 
 
 @dataclass(frozen=True)
@@ -171,8 +181,7 @@ class Recipe:
     @property
     def trained(self) -> tuple[str, ...]:
         """The stages that learn, in their order."""
-        order = ("order",) if self.order is not None else ()
-        return ("autoencoder", *order, "stills", "motion", "video", "turbo", "probe")
+        return tuple(stage for stage in LEARNED if getattr(self, stage) is not None)
 
 
 def load_recipe(path: Path) -> Recipe:

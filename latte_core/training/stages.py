@@ -113,6 +113,7 @@ def autoencoder_task(run: Run) -> AutoencoderTask:
         r.kl_weight,
         r.edge_weight,
         subject_weight=r.subject_weight,
+        contrast_power=r.contrast_power,
     )
 
 
@@ -199,8 +200,8 @@ def order_task(run: Run, settings: OrderRecipe, text_encoder: TextEncoder) -> Or
     return OrderTask(text_encoder, captions, settings.strength)
 
 
-def _starting(run: Run, stage: str) -> tuple[TextToVideo, TextEncoder]:
-    """The network as a stage begins with it, and the text encoder that is in it."""
+def _starting(run: Run, stage: str | None = None) -> tuple[TextToVideo, TextEncoder]:
+    """The network as a stage begins with it, the last by default, and its text encoder."""
     torch.manual_seed(run.recipe.seed)
     text_encoder = make_text_encoder(run.recipe)
     model = new_text_to_video(run.recipe, text_encoder)
@@ -276,7 +277,7 @@ def make_batches(
     drop: float,
 ) -> ClipBatches:
     """Clips and stills of a stage, a share `drop` of their captions left empty."""
-    return ClipBatches(
+    batches = ClipBatches(
         source,
         text_encoder,
         settings.clips,
@@ -285,20 +286,22 @@ def make_batches(
         drop,
         recipe.seed,
         recipe.world.languages,
-        settings.pairs if isinstance(settings, StageRecipe) else None,
+    )
+    if isinstance(settings, TurboRecipe):
+        return batches
+    return replace(
+        batches,
+        pairs=settings.pairs,
+        favoured=settings.favoured,
+        contrast_power=settings.contrast_power,
     )
 
 
 def train_turbo(run: Run) -> None:
     """Distil the last stage of text to video, or `run.start_from`, into a few-step student."""
-    text_encoder = make_text_encoder(run.recipe)
-    teacher = new_text_to_video(run.recipe, text_encoder)
-    if (earlier := last_stage(run.folder)) is not None:
-        load_average(teacher, run.folder / earlier)
-    elif run.start_from is not None:
-        start_latte(teacher.latte, text_encoder, run.start_from)
-    else:
+    if last_stage(run.folder) is None and run.start_from is None:
         raise DataError(f"{run.folder} holds no trained model to distil; train video first.")
+    teacher, text_encoder = _starting(run)
     source = load_clips(run.folder / CLIPS)
     task = turbo_task(run, teacher, text_encoder, source)
     average: Any = run.train(task, run.recipe.turbo.loop, TURBO)

@@ -8,13 +8,14 @@ that the space blocks know the world before the time blocks learn how it moves.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 from latte_core.components.text_encoder import TextEncoder
 from latte_core.components.vae import decode_frames
 from latte_core.data.captions import write_caption
+from latte_core.data.emphasis import contrasts_of, drawing_odds, gains
 from latte_core.data.latents import LatentClips
 from latte_core.diffusion.loss import DiffusionLoss
 from latte_core.errors import DataError
@@ -37,16 +39,21 @@ from latte_core.training.sampling import (
 )
 
 Batch = dict[str, Tensor]
+# Numbers of the clips of one kind, and the sums of their odds, None where all are alike.
+Kind = tuple[NDArray[np.int64], NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
 class ClipBatches(Dataset):
     """Batch n: `clips` clips with `images` stills behind each, or stills alone if clips is 0.
 
-    Yields latents (B, C, F+I, h, w), how far subjects cover them (B, F+I, h, w) in 0..1, token ids
-    and masks (B, P, L) and prompt lengths as masks `reads` (B, P, L), where P is 1 + I (1 for
-    stills alone). A tenth of the captions is dropped. With `pairs` that share of clips and stills
-    shows two subjects, where else as many do as there are.
+    Yields latents (B, C, F+I, h, w), how far subjects cover them (B, F+I, h, w) in 0..1, how many
+    times their error counts there `gains` (B, F+I), token ids and masks (B, P, L) and prompt
+    lengths as masks `reads` (B, P, L), where P is 1 + I (1 for stills alone). A tenth of the
+    captions is dropped.
+
+    With `pairs` that share of clips and stills shows two subjects, where else as many do as there
+    are. For `favoured` and `contrast_power` see `latte_core.data.emphasis`.
     """
 
     source: LatentClips
@@ -58,43 +65,61 @@ class ClipBatches(Dataset):
     seed: int = 0
     languages: tuple[str, ...] = ("en",)
     pairs: float | None = None
+    favoured: Mapping[str, float] = field(default_factory=dict)
+    contrast_power: float = 0.0
 
     def __getitem__(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, number))
-        latents, covers, specs = [], [], []
+        latents, covers, gained, specs = [], [], [], []
         for _ in range(self.clips or self.images):
             stills = [self._still(rng) for _ in range(self.images if self.clips else 1)]
             parts = [self._clip(rng), *stills] if self.clips else stills
             latents.append(torch.cat([self.source.latents[k][:, at] for k, at in parts], dim=1))
             covers.append(torch.cat([self.source.covers[k][at] for k, at in parts]))
+            gained.append(torch.cat([self._gains[k, at] for k, at in parts]))
             specs += [self.source.specs[k] for k, _ in parts]
         words = random.Random(int(rng.integers(1 << 31)))
         captions = [write_caption(spec, words, self.languages) for spec in specs]
         return {
             "latents": torch.stack(latents).float(),
             "covers": torch.stack(covers).float() / 255,
+            "gains": torch.stack(gained),
             **self._tokens(captions, rng),
         }
 
     def _clip(self, rng: np.random.Generator) -> tuple[int, slice]:
         """Draw a clip: its number, and all of its frames."""
-        if self.pairs is None:
-            return int(rng.integers(len(self.source.specs))), slice(None)
-        numbers = self._numbers[int(rng.random() < self.pairs)]
-        return numbers[rng.integers(len(numbers))], slice(None)
+        kind = 0 if self.pairs is None else int(rng.random() < self.pairs)
+        numbers, reached = self._kinds[kind]
+        if reached is None:
+            return int(numbers[rng.integers(len(numbers))]), slice(None)
+        at = np.searchsorted(reached, rng.random() * reached[-1], side="right")
+        return int(numbers[min(at, len(numbers) - 1)]), slice(None)
 
     @cached_property
-    def _numbers(self) -> tuple[list[int], list[int]]:
-        """Numbers of the clips of one subject, and of those of two."""
-        of_two = [bool(spec.partner) for spec in self.source.specs]
-        one, two = ([k for k, is_two in enumerate(of_two) if is_two == kind] for kind in (0, 1))
-        if not one or not two:
+    def _kinds(self) -> list[Kind]:
+        """All clips; with `pairs` those of one subject, and those of two."""
+        of_two = np.array([bool(spec.partner) for spec in self.source.specs])
+        numbers = np.arange(len(of_two))
+        kinds = [numbers] if self.pairs is None else [numbers[~of_two], numbers[of_two]]
+        if not all(map(len, kinds)):
             raise DataError(
-                f"pairs is {self.pairs}, but {len(two)} of {len(of_two)} clips show two subjects, "
-                "which leaves no choice: take out the setting, or encode clips of a world with the "
-                "composition pair."
+                f"pairs is {self.pairs}, but {of_two.sum()} of {len(of_two)} clips show two "
+                "subjects, which leaves no choice: take out the setting, or encode clips of a "
+                "world with the composition pair."
             )
-        return one, two
+        odds = drawing_odds(self.source.specs, self.favoured)
+        if odds is None:
+            return [(kind, None) for kind in kinds]
+        return [(kind, np.cumsum(odds[kind])) for kind in kinds]
+
+    @cached_property
+    def _gains(self) -> Tensor:
+        """How many times the error on each clip's subject counts, (N, F)."""
+        clips, frames = self.source.covers.shape[:2]
+        if not self.contrast_power:
+            return torch.ones(clips, frames)
+        return gains(contrasts_of(self.source), self.contrast_power)[:, None].expand(-1, frames)
 
     def _still(self, rng: np.random.Generator) -> tuple[int, slice]:
         """Draw a single frame of a clip of its own."""
@@ -147,8 +172,8 @@ class TextToVideoTask:
     """Train `TextToVideo` with the paper's loss.
 
     For `attention`, `timesteps` and `image_timesteps` see `latte_core.training.sampling`. Where a
-    subject is, the error counts `subject_weight` times: subjects are what is looked at, and cover
-    a tenth of the picture.
+    subject is, the error counts `subject_weight` times, times the batch's gain: subjects are what
+    is looked at, and cover a tenth of the picture.
     """
 
     model: TextToVideo
@@ -177,7 +202,7 @@ class TextToVideoTask:
             Draws(self.timesteps, num_images, self.image_timesteps),
             generator,
             forward,
-            1 + (self.subject_weight - 1) * batch["covers"],
+            1 + (self.subject_weight * batch["gains"][..., None, None] - 1) * batch["covers"],
         )
 
     def picture(self, model: nn.Module) -> Image.Image:

@@ -192,3 +192,5 @@ def test_every_kind_of_model_is_asked_for_what_it_reads(engine):
     world = {"subjects": ["cat", "frog"], "motions": ["left", "up"], "scenes": ["plain", "night"]}
     of_world = draw_samples(replace(info, card={"world": world}), 2, 1, {})
     assert all(one.spec is not None and one.request.prompt for one in of_world)
+    paired = replace(info, card={"world": {**world, "compositions": ["pair"]}})
+    assert 3 < sum(bool(one.spec.partner) for one in draw_samples(paired, 30, 1, {})) < 25

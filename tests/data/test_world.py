@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latte_core.data.motions import MOTIONS, Mover, faces_right, trace
-from latte_core.data.render import render_clip
+from latte_core.data.render import render_clip, render_covered
 from latte_core.data.scenes import COLOURS, SCENES
 from latte_core.data.sprites import SPRITES, SUBJECTS, sprite_pyramid
 from latte_core.data.world import ClipSpec, World
@@ -91,11 +91,28 @@ def test_other_motions_have_their_own_marks(seed):
     assert np.count_nonzero(np.diff(np.sign(np.diff(y[2:14])))) >= 3
     x, y, _ = subject_moments(spec_of("spin", seed, subject="rocket", size="small"))
     assert np.hypot(np.ptp(x), np.ptp(y)) < 0.12
-    spin = render_clip(spec_of("spin", seed, subject="rocket"), 16, SIZE).astype(int)
-    assert np.abs(spin[8] - spin[0]).mean() > 1
+    wide, tall = (spin_extent(seed, axis) for axis in (0, 1))
+    assert wide[4] == wide[11] == wide.min() < 0.4 * wide.max()  # its edge, twice in a turn
+    assert np.ptp(tall) <= 2
     x, y, _ = subject_moments(spec_of("swing", seed, size="small"))
     assert 0.1 < np.ptp(x) < 0.3
     assert len(MOTIONS) == 12  # a new motion brings its mark
+
+
+def spin_extent(seed, axis):
+    """How many columns (axis 0) or rows (1) the subject covers in each frame of a turn."""
+    cover = render_covered(spec_of("spin", seed, subject="rocket"), 16, SIZE)[1] > 128
+    return cover.any(axis=1 + axis).sum(1)
+
+
+def test_half_a_turn_shows_the_other_side():
+    """A car's mirrored picture, and the picture itself where the turn ends."""
+    covers = render_covered(spec_of("spin", subject="car"), 31, SIZE, only=(0, 15, 30))[1]
+    front, back, again = covers.astype(int)
+    assert np.array_equal(front, again)
+    middle = [int((c.sum(0) * np.arange(SIZE)).sum() / c.sum()) for c in (front, back)]
+    a, b = (c[:, m - 12 : m + 13] for c, m in zip((front, back), middle, strict=True))
+    assert np.abs(a - b[:, ::-1]).mean() < 0.5 * np.abs(a - b).mean()
 
 
 def test_side_views_face_the_way_that_they_go():
@@ -114,8 +131,8 @@ def test_what_no_caption_tells_does_not_vary(motion):
         for seed in range(8)
     ]
     assert not any(faces_right(path) for path in paths)
-    turns = {tuple(np.sign(np.diff(path.angle))) for path in paths}
-    assert len(turns) == 1
+    assert len({tuple(np.sign(np.diff(path.angle))) for path in paths}) == 1
+    assert len({tuple(path.turn) for path in paths}) == 1
 
 
 @pytest.fixture(scope="module")

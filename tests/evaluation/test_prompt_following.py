@@ -161,6 +161,16 @@ def test_perfect_probe_scores_all_of_a_composed_clip():
         assert following.format_table([row]).count("100.0 %") >= 4
 
 
+def test_prompts_of_any_composition_are_mixed_as_the_world_mixes_them():
+    specs = [p.spec for p in following.held_out_prompts(PAIRS, 200, composition="any")]
+    assert all(PAIRS.is_held_out(spec) for spec in specs)
+    for composition in PAIRS.compositions:
+        assert 10 < sum(spec.has(composition) for spec in specs) < 150
+    assert sum(not any(map(spec.has, PAIRS.compositions)) for spec in specs) > 40
+    plain = [p.spec for p in following.held_out_prompts(PAIRS, 200)]
+    assert not any(spec.has(name) for spec in plain for name in PAIRS.compositions)
+
+
 def test_two_are_right_if_the_first_stands_left_and_each_has_its_own_motion():
     said = {"scene": "meadow", "light": "night", "colour": "red", "camera": ""}
 

@@ -119,6 +119,30 @@ def test_an_error_on_a_subject_or_its_outline_counts_more_often():
     assert cost(outside, 4.0) == pytest.approx(cost(outside, 1.0)) == cost(inside, 1.0)
 
 
+def test_an_error_on_a_faint_subject_counts_more_often():
+    """Two frames, a subject of 0.2 and one of 0.8 on grounds of 0: with power 1, 16 to 1, cut."""
+    task = AutoencoderTask(Reconstruction(make_vae()), WorldFrames(WORLD, 32, 4), edge_weight=0.0)
+    mean, logvar = torch.zeros(2, 4, 4, 4), torch.zeros(2, 4, 4, 4)
+    cover = torch.zeros(2, 1, 32, 32)
+    cover[:, :, 10:20, 10:20] = 1
+    batch = Frames(
+        torch.tensor([0.2, 0.8])[:, None, None, None] * cover.expand(-1, 3, -1, -1), cover
+    )
+
+    def cost(frame, power):
+        def model(x, noise):
+            y = x.clone()
+            y[frame, :, 15, 15] += 0.1
+            return y, mean, logvar
+
+        weighted = replace(task, subject_weight=2.0, contrast_power=power)
+        return float(weighted.loss(model, batch, torch.Generator())[0])
+
+    assert cost(0, 0.0) == pytest.approx(cost(1, 0.0))
+    assert cost(0, 0.25) == pytest.approx(2 * cost(1, 0.25))  # contrasts are 1 to 16
+    assert cost(0, 1.0) == pytest.approx(9 * cost(1, 1.0))  # three times more, three times less
+
+
 def test_decoder_alone_learns_and_latents_stay():
     model = Reconstruction(make_vae(), decoder_only=True)
     task = AutoencoderTask(model, WorldFrames(WORLD, 32, 4))

@@ -13,6 +13,7 @@ from latte_core.errors import DataError
 from latte_core.training import curves
 from latte_core.training.curves import Axis, Curve, draw_curves, read_curves, smooth
 from latte_core.training.loop import LoopConfig, Trainer
+from latte_core.training.stage_names import LEARNED
 
 RED = (0x8C, 0x3B, 0x1B)
 
@@ -117,7 +118,7 @@ def test_bold_line_lies_where_the_values_are():
 def test_command_draws_all_stages_into_a_small_file(tmp_path):
     import json
 
-    for stage in curves.ORDER:
+    for stage in LEARNED:
         rows = [(n, n / 9, math.exp(-n / 90) * (1 + 0.1 * math.sin(n * n))) for n in range(1, 400)]
         write_log(tmp_path / "run" / stage / "log.csv", rows)
     recipe = tmp_path / "recipe.json"
@@ -129,7 +130,7 @@ def test_command_draws_all_stages_into_a_small_file(tmp_path):
     assert chart.read_bytes() == (tmp_path / "logs" / "curves.png").read_bytes()
     assert chart.stat().st_size < 60_000
     with Image.open(chart) as image:
-        rows = math.ceil(len(curves.ORDER) / curves.COLUMNS)
+        rows = math.ceil(len(LEARNED) / curves.COLUMNS)
         assert image.size == (3 * curves.WIDTH, rows * curves.HEIGHT)
 
 

@@ -102,6 +102,11 @@ def test_wrong_values_are_refused():
         data["video"]["pairs"] = share
         with pytest.raises(ConfigError, match=rf"pairs is {share}; .* 0\.\.1"):
             parse_recipe(data)
+    for times in (0, -2, "twice"):
+        data = tiny_recipe_data()
+        data["video"]["favoured"] = {"cat": times}
+        with pytest.raises(ConfigError, match=rf"favoured.cat is {times!r}; .* above 0"):
+            parse_recipe(data)
     data = tiny_recipe_data()
     data["video"] = 7
     with pytest.raises(ConfigError, match="video"):

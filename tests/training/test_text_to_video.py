@@ -74,9 +74,9 @@ def test_error_where_a_subject_is_counts_more_often(source):
     task = make_task(source)
     stir(task.model)
 
-    def cost(weight, covers):
+    def cost(weight, covers, gain=1.0):
         weighted = replace(task, subject_weight=weight)
-        batch = {**task.batches[0], "covers": covers}
+        batch = {**task.batches[0], "covers": covers, "gains": torch.full((2, 18), gain)}
         return float(weighted.loss(task.model, batch, torch.Generator().manual_seed(0))[0])
 
     nowhere = torch.zeros(2, 18, 4, 4)
@@ -85,6 +85,7 @@ def test_error_where_a_subject_is_counts_more_often(source):
     assert cost(5.0, nowhere) == cost(1.0, nowhere) == cost(1.0, somewhere)
     assert cost(5.0, nowhere + 1) == pytest.approx(cost(1.0, nowhere))  # everywhere alike
     assert abs(cost(5.0, somewhere) - cost(1.0, somewhere)) > 1e-3
+    assert cost(5.0, somewhere, gain=2.0) == pytest.approx(cost(10.0, somewhere))
 
 
 def test_stills_alone_have_one_frame_and_one_caption(source):
@@ -108,6 +109,44 @@ def test_a_stage_may_see_two_subjects_as_often_as_it_likes(source, share):
     alone = replace(make_task(source).batches, pairs=share)
     with pytest.raises(DataError, match=r"0 of 8 clips show two subjects.*composition pair"):
         alone[0]
+
+
+@pytest.mark.parametrize("pairs", [None, 0.5])
+def test_favoured_clips_are_drawn_more_often(source, pairs):
+    """One clip in eight shows a place of its own; nine times as often makes nine of sixteen."""
+    seven = [replace(spec, scene="plain", colour="blue") for spec in source.specs]
+    rare = replace(seven[2], colour="red")
+    two = replace(seven[5], partner="rocket", partner_motion="left")
+    specs = (*seven[:2], rare, *seven[3:5], two, *seven[6:])
+    even = replace(make_task(replace(source, specs=specs), 20, 4).batches, pairs=pairs)
+    favouring = replace(even, favoured={"red": 9.0})
+
+    def share(batches):
+        frames = torch.cat([batches[n]["latents"][:, 0, :, 0, 0].floor() for n in range(4)])
+        return float((frames[:, 15:] == 2).float().mean())  # of 80 clips and 320 stills
+
+    whole = 1.0 if pairs is None else 0.5  # of what is drawn comes from the kind that has it
+    of_kind = 8 if pairs is None else 7
+    assert abs(share(even) - whole / of_kind) < 0.06
+    assert abs(share(favouring) - whole * 9 / (8 + of_kind)) < 0.06
+    with pytest.raises(DataError, match="favoured has dragon, which none of 8 clips shows"):
+        replace(even, favoured={"dragon": 2.0, "red": 2.0})[0]
+
+
+def test_batches_say_how_faint_their_subjects_are(source):
+    """Subjects 3 to 10 eighths away from what is behind: the nearer, the more it counts."""
+    latents = torch.zeros(8, 4, 16, 4, 4)
+    latents[..., 1, :2] = torch.arange(3, 11)[:, None, None, None] / 8
+    covers = torch.zeros(8, 16, 4, 4, dtype=torch.uint8)
+    covers[..., 1, :2] = 255
+    faint = replace(source, latents=latents.half(), covers=covers)
+    even = make_task(faint, 20, 2).batches
+    assert even[0]["gains"].unique().tolist() == [1.0]
+    batch = replace(even, contrast_power=0.5)[0]
+    distance, gain = batch["latents"].amax((1, 3, 4)), batch["gains"]
+    assert gain.shape == (20, 18) and len(gain.unique()) > 5
+    products = distance * gain  # of a squared distance's root
+    assert torch.allclose(products, products[:1, :1].expand_as(products), rtol=1e-3)
 
 
 @pytest.mark.parametrize(("clips", "images"), [(3, 2), (0, 6)])

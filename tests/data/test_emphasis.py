@@ -1,0 +1,72 @@
+"""Which clips count more: contrast as a person would rank it, gains that follow, odds by name."""
+
+import numpy as np
+import pytest
+import torch
+
+from latte_core.data.emphasis import MOST, contrasts, contrasts_of, drawing_odds, gains
+from latte_core.data.latents import Renders, encode_clips
+from latte_core.data.world import ClipSpec
+from latte_core.errors import DataError
+
+
+def encode(frames):
+    """Stand in for an autoencoder: (F, H, W, 3) -> (F, 4, H/8, W/8), averages and zeros."""
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    small = torch.nn.functional.avg_pool2d(x, 8)
+    return torch.cat([small, torch.zeros_like(small[:, :1])], 1)
+
+
+def contrast_of(**told):
+    spec = ClipSpec(**{"subject": "pig", "motion": "left", "size": "", "seed": 4, **told})
+    return float(contrasts_of(encode_clips(Renders([spec], 64), encode)))
+
+
+@pytest.mark.parametrize("motion", ["left", "spin", "grow"])
+@pytest.mark.parametrize(
+    ("subject", "faint", "plain"), [("pig", "pink", "green"), ("star", "yellow", "blue")]
+)
+def test_a_subject_of_the_colour_behind_it_is_faint(subject, faint, plain, motion):
+    near, far = (
+        contrast_of(subject=subject, motion=motion, scene="plain", colour=colour)
+        for colour in (faint, plain)
+    )
+    assert 0 < near < far / 3
+
+
+def test_the_layers_of_a_scene_are_not_taken_for_the_subject():
+    """A cactus in the grass is faint though the sky above is not; so with a camera that pans."""
+    for camera in ("", "left"):
+        green = contrast_of(subject="cactus", scene="meadow", colour="red", camera=camera)
+        desert = contrast_of(subject="cactus", scene="desert", colour="red", camera=camera)
+        assert green < 0.6 * desert
+
+
+def test_each_has_its_own_contrast_and_none_without_a_subject():
+    """Two pictures of one frame: a square 0.5 from its ground in one channel of three, and none."""
+    pictures = torch.zeros(2, 3, 1, 8, 8)
+    pictures[:, :, :, 4:] = 0.25  # the ground's lower half
+    pictures[0, 0, 0, 2:6, 2:4] += 0.5
+    covers = torch.zeros(2, 1, 8, 8)
+    covers[0, :, 2:6, 2:4] = 1
+    assert torch.allclose(contrasts(pictures, covers), torch.tensor([0.25 / 3, 0]))
+
+
+def test_gains_make_up_for_contrast():
+    contrast = torch.tensor([0.5, 1.0, 2.0])
+    assert torch.equal(gains(contrast, 0.0), torch.ones(3))
+    assert torch.allclose(gains(contrast, 1.0), torch.tensor([2.0, 1.0, 0.5]))
+    assert torch.allclose(gains(contrast, 0.5).square(), torch.tensor([2.0, 1.0, 0.5]))
+    extreme = gains(torch.tensor([0.0, 1.0, 1e9]), 1.0)
+    assert extreme[0] == MOST and extreme[2] == pytest.approx(1 / MOST)
+
+
+def test_odds_follow_the_largest_number_of_a_clip():
+    cat = ClipSpec("cat", "spin", "meadow", "red", "", 1)
+    pig = ClipSpec("pig", "left", "plain", "red", "", 1)
+    both = ClipSpec("pig", "left", "plain", "blue", "", 1, "cat", "spin")
+    assert drawing_odds([cat, pig, both], {}) is None
+    odds = drawing_odds([cat, pig, both], {"spin": 3, "cat": 2, "red": 0.5})
+    assert np.allclose(odds, np.array([3, 1, 3]) / 7)  # the meadow's colour is not to be seen
+    with pytest.raises(DataError, match=r"favoured has dragon, sky, which none of 2 clips shows"):
+        drawing_odds([cat, pig], {"sky": 2, "dragon": 2, "cat": 2})
