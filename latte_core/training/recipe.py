@@ -97,7 +97,7 @@ class StageRecipe:
     image_timesteps: Timesteps | None = None
     subject_weight: float = 1.0
     pairs: float | None = None
-    favoured: Mapping[str, float] = field(default_factory=dict)
+    favoured: Mapping[str, float] = field(default_factory=dict, hash=False)
     contrast_power: float = 0.0
 
     def __post_init__(self) -> None:
