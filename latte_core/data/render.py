@@ -133,12 +133,12 @@ def _place_sprites(subject: str, path: Path, shape: tuple[int, int], rightward: 
         side = path.side[k] * height
         level = int(np.clip(math.log2(pyramid[0].width / side) - 0.35 + 0.5, 0, len(pyramid) - 1))
         picture = pyramid[level]
-        zoom, middle = picture.width / side, picture.height / 2
-        if abs(path.turn[k]) < 1:  # averaged, since sampling a narrow picture would skip columns
-            columns = max(1, round(picture.width * abs(path.turn[k])))
+        zoom, wide = picture.width / side, abs(path.turn[k])
+        if wide < 1:  # averaged, since sampling a narrow picture would skip columns
+            columns = max(1, round(picture.width * wide))
             picture = picture.resize((columns, picture.height), Image.Resampling.BOX)
-        across = math.copysign(picture.width / side / abs(path.turn[k]), path.turn[k] * mirror)
-        centre = picture.width / 2
+        across = math.copysign(picture.width / side / wide, path.turn[k] * mirror)
+        centre, middle = picture.width / 2, picture.height / 2
         cos, sin = math.cos(math.radians(path.angle[k])), math.sin(math.radians(path.angle[k]))
         a, b = across * cos, across * sin
         d, e = -zoom * sin / path.squash[k], zoom * cos / path.squash[k]

@@ -93,8 +93,7 @@ class ClipBatches(Dataset):
         numbers, reached = self._kinds[kind]
         if reached is None:
             return int(numbers[rng.integers(len(numbers))]), slice(None)
-        at = np.searchsorted(reached, rng.random() * reached[-1], side="right")
-        return int(numbers[min(at, len(numbers) - 1)]), slice(None)
+        return int(numbers[np.searchsorted(reached, rng.random() * reached[-1])]), slice(None)
 
     @cached_property
     def _kinds(self) -> list[Kind]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from stand_in import encode
 
 from latte_core.data.latents import Renders, draw_specs, encode_clips, load_clips, save_clips
 from latte_core.data.render import render_clip, render_covered
@@ -11,13 +12,6 @@ from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 WORLD = World(("cat", "car"), ("left", "right"), ("plain",), ("red", "blue"))
-
-
-def encode(frames):
-    """Stand in for an autoencoder: (F, H, W, 3) -> (F, 4, H/8, W/8), averages and zeros."""
-    x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-    small = torch.nn.functional.avg_pool2d(x, 8)
-    return torch.cat([small, torch.zeros_like(small[:, :1])], 1)
 
 
 def renders(count, seed=1):
