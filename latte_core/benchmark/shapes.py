@@ -162,7 +162,7 @@ def _parts(
 ) -> Parts:
     """Parts of networks in memory, at the size that they were made for."""
     config, name = transformer.config, _name(dtype)
-    side = config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
+    side = config.sample_size * vae.config.factor
     return Parts(
         name="random weights",
         hash="",

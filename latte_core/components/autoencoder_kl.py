@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -31,6 +31,11 @@ LOGVAR_RANGE = (-30.0, 20.0)  # to which a posterior's log variance is held
 # numbers: diffusers issue 984, pytorch issue 141831.
 FRAMES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**31
 HEADER = {"_class_name": "AutoencoderKL", "_diffusers_version": "0.42.1"}  # of config.json
+
+
+def pixels_per_latent(block_out_channels: Sequence[int]) -> int:
+    """How many pixels of a side one latent stands for: every stage but the last halves the side."""
+    return int(2 ** (len(block_out_channels) - 1))
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ class AutoencoderConfig:
 
     @property
     def factor(self) -> int:
-        """How many pixels of a side stand for one latent: every stage but the last halves it."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        """How many pixels of a side stand for one latent."""
+        return pixels_per_latent(self.block_out_channels)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AutoencoderConfig:

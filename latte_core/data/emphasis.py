@@ -17,7 +17,7 @@ from latte_core.data.latents import LatentClips
 from latte_core.data.world import ClipSpec
 from latte_core.errors import DataError
 
-MOST = 3.0  # times: how far a gain may go, up and down
+MOST = 8.0  # times: how far a gain may go, up and down
 PART = 512  # clips that are looked at together
 
 
@@ -53,7 +53,7 @@ def gains(contrast: Tensor, power: float) -> Tensor:
 def drawing_odds(
     specs: Sequence[ClipSpec], favoured: Mapping[str, float]
 ) -> NDArray[np.float64] | None:
-    """The share of draws of each clip, (N,), summing to 1; None where all are alike.
+    """How many times as often as others each clip is drawn, (N,); None where all are alike.
 
     `favoured` maps names of subjects, motions and places to how many times as often their clips are
     drawn; of several names in a clip the largest number counts. Raises DataError for a name that no
@@ -67,8 +67,8 @@ def drawing_odds(
             f"favoured has {', '.join(unknown)}, which none of {len(specs)} clips shows: name "
             "subjects, motions, scenes or colours of the world that was encoded."
         )
-    odds = np.array([max(favoured.get(name, 1.0) for name in names) for names in shown])
-    return odds / odds.sum()
+    times = [max(favoured.get(name, 1.0) for name in names) for names in shown]
+    return np.array(times, dtype=np.float64)
 
 
 def _names(spec: ClipSpec) -> set[str]:

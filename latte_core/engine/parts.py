@@ -128,7 +128,7 @@ class Parts:
     @property
     def vae_factor(self) -> int:
         """Pixels of a side per latent."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(self.vae.config.factor)
 
     @property
     def prediction_type(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from latte_core.checkpoints import LATTE_1_DEFAULTS, TURBO_FOLDER, Defaults
 from latte_core.checkpoints.files import read_header, read_json
+from latte_core.components.autoencoder_kl import pixels_per_latent
 from latte_core.engine.plans import ModelSizes
 from latte_core.errors import CheckpointError
 
@@ -66,8 +68,7 @@ def folder_defaults(transformer: dict[str, Any], vae: dict[str, Any]) -> Default
             scheduler="ddpm",
             guidance_scale=7.0 if kind == "class" else 1.0,
         )
-    depth = len(vae.get("block_out_channels", (1, 1, 1, 1)))
-    side = int(transformer.get("sample_size", 64)) * 2 ** (depth - 1)
+    side = int(transformer.get("sample_size", 64)) * pixels_per_latent(_widths(vae))
     frames = transformer.get("video_length", transformer.get("num_frames"))
     return replace(
         defaults,
@@ -90,8 +91,8 @@ def measure(
     }
     heads, width = transformer.get("num_attention_heads"), transformer.get("attention_head_dim")
     hidden = heads * width if heads and width else transformer.get("hidden_size", 1152)
-    widths = vae.get("block_out_channels", (128, 256, 512, 512))
-    patch = 2 ** (len(widths) - 1) * int(transformer.get("patch_size", 2))
+    widths = _widths(vae)
+    patch = pixels_per_latent(widths) * int(transformer.get("patch_size", 2))
     tubes = defaults.num_frames // int(transformer.get("patch_frames", 1))
     temporal = folder / "vae_temporal_decoder"
     return ModelSizes(
@@ -109,6 +110,12 @@ def measure(
         # Of diffusers' layout a layer is a pair of blocks, one of space and one of time.
         blocks=int(transformer.get("depth") or 2 * transformer.get("num_layers", 1)),
     )
+
+
+def _widths(vae: dict[str, Any]) -> Sequence[int]:
+    """Widths of an autoencoder's stages, those of Stable Diffusion's where nothing is said."""
+    widths: Sequence[int] = vae.get("block_out_channels", (128, 256, 512, 512))
+    return widths
 
 
 def _shapes(folder: Path) -> dict[str, int]:

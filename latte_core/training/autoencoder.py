@@ -113,8 +113,11 @@ class AutoencoderTask:
         y, mean, logvar = model(x, torch.randn(shape, generator=generator).to(x.device))
         error = y - x
         near = F.max_pool2d(batch.cover, 2 * MARGIN + 1, 1, MARGIN)
-        gained = gains(contrasts(x[:, :, None], batch.cover), self.contrast_power)
-        weights = 1 + (self.subject_weight * gained[:, None, None, None] - 1) * near
+        on_subject: float | Tensor = self.subject_weight
+        if self.contrast_power:
+            gained = gains(contrasts(x[:, :, None], batch.cover), self.contrast_power)
+            on_subject = self.subject_weight * gained[:, None, None, None]
+        weights = 1 + (on_subject - 1) * near
         edges = self._error(error.diff(dim=2), weights[:, :, 1:])
         edges = edges + self._error(error.diff(dim=3), weights[..., 1:])
         kl = (mean**2 + logvar.exp() - 1 - logvar).mean() / 2

@@ -39,6 +39,10 @@ class AutoencoderRecipe:
     clips: int = 6000
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse an impossible weight."""
+        _check_power(self.contrast_power)
+
 
 @dataclass(frozen=True)
 class TextEncoderRecipe:
@@ -61,6 +65,15 @@ class OrderRecipe:
     loop: LoopConfig
     captions: int = 64
     strength: float = 0.6
+
+
+def _check_power(contrast_power: float) -> None:
+    """Refuse what would make faint subjects count less, or more than their contrast takes away."""
+    if not 0 <= contrast_power <= 1:
+        raise ConfigError(
+            f"contrast_power is {contrast_power}; it must lie between 0, where all count alike, "
+            "and 1, where an error counts relative to the contrast."
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class StageRecipe:
         """Refuse what is no share, and odds that draw nothing."""
         if self.pairs is not None and not 0 <= self.pairs <= 1:
             raise ConfigError(f"pairs is {self.pairs}; it is a share and must lie in 0..1.")
+        _check_power(self.contrast_power)
         for name, times in self.favoured.items():
             if not isinstance(times, int | float) or not 0 < times < math.inf:
                 raise ConfigError(f"favoured.{name} is {times!r}; it must be a number above 0.")
@@ -171,7 +185,13 @@ class Recipe:
     order: OrderRecipe | None = None
 
     def __post_init__(self) -> None:
-        """Refuse to teach an order where there is one subject."""
+        """Refuse to teach an order where there is one subject, and latents that do not fit."""
+        latent, read = self.autoencoder.shape.latent_channels, self.transformer.in_channels
+        if latent != read:
+            raise ConfigError(
+                f"autoencoder.shape.latent_channels is {latent}, transformer.in_channels {read}: "
+                "give both the same number, and transformer.out_channels twice that."
+            )
         if self.order is not None and "pair" not in self.world.compositions:
             raise ConfigError(
                 'The recipe has "order", but its world shows one subject at a time: add "pair" to '

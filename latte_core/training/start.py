@@ -22,6 +22,7 @@ from latte_core.components.vae import load_vae
 from latte_core.errors import ConfigError
 from latte_core.model import Latte
 from latte_core.training.growth import grow, outgrows
+from latte_core.training.widening import widen, widened, widens
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,16 @@ log = logging.getLogger(__name__)
 def start_latte(model: Latte, text_encoder: TextEncoder, folder: Path) -> list[str]:
     """Give a new Latte and its text encoder the weights of a folder.
 
-    The widths have to be the folder's; sides and frames may differ, since positions are computed.
+    The widths have to be the folder's; sides and frames may differ, since positions are computed,
+    and there may be more latent channels, which then start as nothing.
     A word keeps its embedding wherever it stands in the new vocabulary; words that the folder does
     not know are returned, their embeddings as they were. Raises ConfigError for other widths,
     CheckpointError for a damaged folder.
     """
     check_layout(folder)
     theirs = load_transformer(folder / "transformer", torch.float32)
-    _copy(model, theirs.state_dict(), folder / "transformer")
+    state = widened(theirs.state_dict(), theirs.config, model.config)
+    _copy(model, state, folder / "transformer")
     known = load_text_encoder(folder)
     state = known.model.state_dict()
     words, new = _embeddings(text_encoder, known, state)
@@ -58,8 +61,12 @@ def start_turbo(student: Latte, folder: Path) -> bool:
     """
     if not (folder / TURBO_FOLDER).is_dir():
         return False
-    fast = load_transformer(folder / TURBO_FOLDER, torch.float32).state_dict()
-    slow = load_transformer(folder / "transformer", torch.float32).state_dict()
+    fast, slow = (
+        widened(theirs.state_dict(), theirs.config, student.config)
+        for theirs in (
+            load_transformer(folder / name, torch.float32) for name in (TURBO_FOLDER, "transformer")
+        )
+    )
     own = student.state_dict()
     if any(name not in fast or fast[name].shape != own[name].shape for name in own):
         raise ConfigError(
@@ -116,14 +123,23 @@ def _copy(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
 def start_vae(vae: Any, folder: Path) -> bool:
     """Give a new autoencoder the folder's weights and scale if it is of the same shape.
 
-    One of the same shape with one more stage outside grows from the folder's. Says whether either
-    was so.
+    One of the same shape with one more stage outside grows from the folder's, one with more latent
+    channels is widened from it. Says whether any of this was so.
     """
     theirs = load_vae(folder / "vae")
     own, found = vae.state_dict(), theirs.state_dict()
     if outgrows(vae, theirs):
         grow(vae, theirs)
         log.info("the autoencoder grows from that in %s, with its latents", folder.name)
+        return True
+    if widens(vae, theirs):
+        widen(vae, theirs)
+        log.info(
+            "the autoencoder in %s is widened from %d to %d latent channels",
+            folder.name,
+            theirs.config.latent_channels,
+            vae.config.latent_channels,
+        )
         return True
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in found.items()}:
         log.info("the autoencoder in %s has another shape; a new one is trained", folder.name)

@@ -43,8 +43,8 @@ def test_preview_of_a_step_costs_little_time_and_few_bytes():
         torch.set_num_threads(threads)
     step_s = (marks[-1] - marks[1]) / (len(steps) - 2)  # this process's own time
     frames, height, width, _ = steps[-1].preview.shape
-    latents = torch.randn(4, frames, height, width)
     preview = read_manifest(FOLDER).preview
+    latents = torch.randn(len(preview.weight), frames, height, width)
     # the noise is the hardest to pack, so the first step is the dearest
     cost_s = seconds_of(lambda: preview_frames(latents, preview)) + max(
         seconds_of(lambda one=one: make_strip(one.preview, one.stills)) for one in steps

@@ -1,6 +1,5 @@
 """Which clips count more: contrast as a person would rank it, gains that follow, odds by name."""
 
-import numpy as np
 import pytest
 import torch
 from stand_in import encode
@@ -61,6 +60,6 @@ def test_odds_follow_the_largest_number_of_a_clip():
     both = ClipSpec("pig", "left", "plain", "blue", "", 1, "cat", "spin")
     assert drawing_odds([cat, pig, both], {}) is None
     odds = drawing_odds([cat, pig, both], {"spin": 3, "cat": 2, "red": 0.5})
-    assert np.allclose(odds, np.array([3, 1, 3]) / 7)  # the meadow's colour is not to be seen
+    assert odds.tolist() == [3, 1, 3]  # the meadow's colour is not to be seen
     with pytest.raises(DataError, match=r"favoured has dragon, sky, which none of 2 clips shows"):
         drawing_odds([cat, pig], {"sky": 2, "dragon": 2, "cat": 2})

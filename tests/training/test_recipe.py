@@ -107,6 +107,11 @@ def test_wrong_values_are_refused():
         data["video"]["favoured"] = {"cat": times}
         with pytest.raises(ConfigError, match=rf"favoured.cat is {times!r}; .* above 0"):
             parse_recipe(data)
+    for stage, power in (("video", -0.1), ("autoencoder", 1.2)):
+        data = tiny_recipe_data()
+        data[stage]["contrast_power"] = power
+        with pytest.raises(ConfigError, match=rf"contrast_power is {power}; .* between 0.* and 1"):
+            parse_recipe(data)
     data = tiny_recipe_data()
     data["video"] = 7
     with pytest.raises(ConfigError, match="video"):
