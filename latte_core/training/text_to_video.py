@@ -221,9 +221,9 @@ def sample_clips(
 
     Returns uint8 (F, H, W, 3) each.
     """
-    size = task.batches.source.latents.shape[-2:]
+    channels, _, *size = task.batches.source.latents.shape[1:]
     generator = torch.Generator().manual_seed(7)
-    x = torch.randn((len(prompts), 4, frames, *size), generator=generator)
+    x = torch.randn((len(prompts), channels, frames, *size), generator=generator)
     ids, mask = task.text_encoder.tokenize(prompts, task.batches.length)
     empty = task.text_encoder.tokenize([""], task.batches.length)
     both = {
@@ -235,7 +235,7 @@ def sample_clips(
     both = {name: value.to(device) for name, value in both.items()}
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
-        output = model(torch.cat([x, x]), time.repeat(2), both, int(frames == 1))[:, :4]
+        output = model(torch.cat([x, x]), time.repeat(2), both, int(frames == 1))[:, :channels]
         plain, told = output.chunk(2)
         return plain + task.guidance_scale * (told - plain)
 

@@ -72,7 +72,7 @@ def test_stock_pipeline_loads_and_runs_the_folder():
     assert float(video.std()) > 0.01
 
 
-@pytest.mark.parametrize(("compositions", "wanted"), [(("camera", "light"), 33), (None, 32)])
+@pytest.mark.parametrize(("compositions", "wanted"), [(("camera", "light"), 34), (None, 33)])
 def test_autoencoder_keeps_held_out_frames(world, compositions, wanted):
     """In dB; three clips in ten of the whole world have two subjects."""
     world = world if compositions is None else replace(world, compositions=compositions)

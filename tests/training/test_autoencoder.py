@@ -8,6 +8,7 @@ import torch
 from tiny_training import tiny_recipe_data
 
 from latte_core.components.vae import new_vae
+from latte_core.data.emphasis import MOST
 from latte_core.training.autoencoder import (
     AutoencoderTask,
     Frames,
@@ -120,13 +121,13 @@ def test_an_error_on_a_subject_or_its_outline_counts_more_often():
 
 
 def test_an_error_on_a_faint_subject_counts_more_often():
-    """Two frames, a subject of 0.2 and one of 0.8 on grounds of 0: with power 1, 16 to 1, cut."""
+    """Two frames, a subject of 0.05 and one of 0.8 on grounds of 0: power 1 would be 256 to 1."""
     task = AutoencoderTask(Reconstruction(make_vae()), WorldFrames(WORLD, 32, 4), edge_weight=0.0)
     mean, logvar = torch.zeros(2, 4, 4, 4), torch.zeros(2, 4, 4, 4)
     cover = torch.zeros(2, 1, 32, 32)
     cover[:, :, 10:20, 10:20] = 1
     batch = Frames(
-        torch.tensor([0.2, 0.8])[:, None, None, None] * cover.expand(-1, 3, -1, -1), cover
+        torch.tensor([0.05, 0.8])[:, None, None, None] * cover.expand(-1, 3, -1, -1), cover
     )
 
     def cost(frame, power):
@@ -139,8 +140,8 @@ def test_an_error_on_a_faint_subject_counts_more_often():
         return float(weighted.loss(model, batch, torch.Generator())[0])
 
     assert cost(0, 0.0) == pytest.approx(cost(1, 0.0))
-    assert cost(0, 0.25) == pytest.approx(2 * cost(1, 0.25))  # contrasts are 1 to 16
-    assert cost(0, 1.0) == pytest.approx(9 * cost(1, 1.0))  # three times more, three times less
+    assert cost(0, 0.25) == pytest.approx(4 * cost(1, 0.25))  # contrasts are 1 to 256
+    assert cost(0, 1.0) == pytest.approx(MOST**2 * cost(1, 1.0))  # as much more as less
 
 
 def test_decoder_alone_learns_and_latents_stay():

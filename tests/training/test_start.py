@@ -36,7 +36,7 @@ def test_start_gives_the_folders_output(bundle):
         after, load_text_encoder(bundle).encode("a cat moves left at night")
     ) and not torch.allclose(after, before, atol=1e-3)
     theirs = load_transformer(bundle / "transformer", torch.float32)
-    x, t = torch.randn(1, 4, 16, 4, 4), torch.tensor([500])
+    x, t = torch.randn(1, 5, 16, 4, 4), torch.tensor([500])
     mask = torch.ones(after.shape[:2])
     with torch.no_grad():
         assert torch.equal(latte(x, t, after, mask), theirs(x, t, after, mask))

@@ -62,7 +62,7 @@ def test_every_arm_of_a_shipped_study_can_be_built_and_differs(path):
         frames = recipe.transformer.num_frames
         batch = {"ids": torch.ones((1, 1 + images, 4), dtype=torch.long)}
         batch["mask"] = batch["reads"] = torch.ones_like(batch["ids"])
-        x = torch.randn(1, 4, frames + images, 8, 8)
+        x = torch.randn(1, model.latte.config.in_channels, frames + images, 8, 8)
         assert model(x, torch.tensor([500]), batch, images).shape[2] == frames + images
         shapes.add((recipe.transformer, recipe.video))
     assert len(shapes) == len(config.arms)

@@ -31,7 +31,7 @@ def source():
     specs = tuple(RECIPE.world.draw(np.random.default_rng((1, i))) for i in range(8))
     values = torch.arange(8)[:, None] + torch.arange(16) / 16
     covers = (values[..., None, None] * 16).expand(8, 16, 4, 4).to(torch.uint8)
-    return LatentClips(values[:, None, :, None, None].expand(8, 4, 16, 4, 4).half(), specs, covers)
+    return LatentClips(values[:, None, :, None, None].expand(8, 5, 16, 4, 4).half(), specs, covers)
 
 
 def make_task(source, clips=2, images=2, seed=0, drop=0.1):
@@ -59,7 +59,7 @@ def stir(model):
 
 def test_clips_come_with_stills_behind_them(source):
     batch = make_task(source, 3, 2, drop=0.0).batches[5]
-    assert batch["latents"].shape == (3, 4, 18, 4, 4)
+    assert batch["latents"].shape == (3, 5, 18, 4, 4)
     assert batch["latents"].dtype == torch.float32
     assert all(batch[name].shape == (3, 3, 16) for name in ("ids", "mask", "reads"))
     values = batch["latents"][:, 0, :, 0, 0]
@@ -90,7 +90,7 @@ def test_error_where_a_subject_is_counts_more_often(source):
 
 def test_stills_alone_have_one_frame_and_one_caption(source):
     batch = make_task(source, 0, 5).batches[5]
-    assert batch["latents"].shape == (5, 4, 1, 4, 4)
+    assert batch["latents"].shape == (5, 5, 1, 4, 4)
     assert batch["ids"].shape == (5, 1, 16)
     assert len(batch["latents"][:, 0, 0, 0, 0].unique()) > 1
 

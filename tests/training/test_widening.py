@@ -132,5 +132,5 @@ def test_a_run_starts_from_a_folder_with_fewer_channels():
 def test_a_recipe_whose_denoiser_reads_other_channels_is_refused():
     data = tiny_recipe_data()
     data["autoencoder"]["shape"]["latent_channels"] = 6
-    with pytest.raises(ConfigError, match=r"latent_channels is 6, transformer.in_channels 4"):
+    with pytest.raises(ConfigError, match=r"latent_channels is 6, transformer.in_channels 5"):
         parse_recipe(data)

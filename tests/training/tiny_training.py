@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
         "shape": {
             "block_out_channels": [8, 8, 16, 16],
             "layers_per_block": 1,
-            "latent_channels": 4,
+            "latent_channels": 5,
             "sample_size": 32,
             "norm_num_groups": 1,
             "mid_block_add_attention": False,
@@ -49,6 +49,8 @@ RECIPE: dict[str, Any] = {
         "hidden_size": 32,
         "depth": 4,
         "num_heads": 2,
+        "in_channels": 5,
+        "out_channels": 10,
         "sample_size": 4,
         "num_frames": 16,
         "patch_size": 2,
