@@ -28,10 +28,11 @@ class Ask:
 def build_ask(studio: Studio) -> Ask:
     """Lay them out."""
     texts = studio.texts
+    examples = pick_examples(texts, studio.start.card)
     with gr.Row(elem_id="ask"):
         prompt = gr.Textbox(
             label=texts("prompt.label"),
-            placeholder=texts("prompt.placeholder"),
+            placeholder=examples[0],
             lines=2,
             max_lines=4,
             elem_id="prompt",
@@ -51,7 +52,6 @@ def build_ask(studio: Studio) -> Ask:
             stop = gr.Button(texts("prompt.stop"), variant="stop", elem_id="stop")
             gr.HTML(hint(texts), elem_id="hint", apply_default_css=False)
     with gr.Row(elem_id="chips"):
-        examples = pick_examples(texts, studio.start.card)
         chips = [gr.Button(text, size="sm", elem_classes="chip") for text in examples]
     return Ask(prompt, class_label, unprompted, generate, stop, chips)
 

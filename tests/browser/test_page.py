@@ -177,6 +177,12 @@ def test_joint_mode_shows_film_and_stills_side_by_side(open_page):
     assert page.get_by_role("link", name="Still 3").is_visible()
 
 
+def test_empty_prompt_shows_an_example_that_the_model_knows(open_page):
+    page = open_page()
+    shown = page.locator("#prompt textarea").get_attribute("placeholder")
+    assert shown and shown == page.locator(".chip").first.text_content().strip()
+
+
 def test_example_chip_fills_the_prompt(open_page):
     page = open_page()
     fill_in(page, steps="2")

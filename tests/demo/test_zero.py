@@ -145,7 +145,8 @@ def test_zero_runs_the_real_engine_in_the_forked_process(spaces, tmp_path):
     assert error is None
     with Engine.load(model, device="cpu") as engine:
         own = engine.generate(request)
-    assert np.array_equal(events[-1].generation.latents, own.latents)
+    # A forked process may count with another number of threads, which sum in another order.
+    np.testing.assert_allclose(events[-1].generation.latents, own.latents, rtol=1e-4, atol=1e-4)
 
 
 def test_zero_is_chosen_by_the_hosts_own_variable():
