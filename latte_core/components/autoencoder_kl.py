@@ -35,7 +35,7 @@ HEADER = {"_class_name": "AutoencoderKL", "_diffusers_version": "0.42.1"}  # of 
 
 def pixels_per_latent(block_out_channels: Sequence[int]) -> int:
     """How many pixels of a side one latent stands for: every stage but the last halves the side."""
-    return int(2 ** (len(block_out_channels) - 1))
+    return 2 ** (len(block_out_channels) - 1)
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ def start_latte(model: Latte, text_encoder: TextEncoder, folder: Path) -> list[s
     CheckpointError for a damaged folder.
     """
     check_layout(folder)
-    theirs = load_transformer(folder / "transformer", torch.float32)
-    state = widened(theirs.state_dict(), theirs.config, model.config)
-    _copy(model, state, folder / "transformer")
+    _copy(model, _weights_for(model, folder / "transformer"), folder / "transformer")
     known = load_text_encoder(folder)
     state = known.model.state_dict()
     words, new = _embeddings(text_encoder, known, state)
@@ -61,12 +59,7 @@ def start_turbo(student: Latte, folder: Path) -> bool:
     """
     if not (folder / TURBO_FOLDER).is_dir():
         return False
-    fast, slow = (
-        widened(theirs.state_dict(), theirs.config, student.config)
-        for theirs in (
-            load_transformer(folder / name, torch.float32) for name in (TURBO_FOLDER, "transformer")
-        )
-    )
+    fast, slow = (_weights_for(student, folder / name) for name in (TURBO_FOLDER, "transformer"))
     own = student.state_dict()
     if any(name not in fast or fast[name].shape != own[name].shape for name in own):
         raise ConfigError(
@@ -78,6 +71,12 @@ def start_turbo(student: Latte, folder: Path) -> bool:
     )
     log.info("the student starts with what made %s fast", folder.name)
     return True
+
+
+def _weights_for(model: Latte, folder: Path) -> dict[str, Tensor]:
+    """A transformer's weights, widened to the latent channels that a model has."""
+    theirs = load_transformer(folder, torch.float32)
+    return widened(theirs.state_dict(), theirs.config, model.config)
 
 
 def _embeddings(

@@ -126,6 +126,12 @@ class ClipBatches(Dataset):
         frame = int(rng.integers(self.source.latents.shape[2]))
         return k, slice(frame, frame + 1)
 
+    def noise(self, count: int, frames: int) -> Tensor:
+        """What samples for looking at begin with, (count, C, frames, h, w), always the same."""
+        channels, _, height, width = self.source.latents.shape[1:]
+        generator = torch.Generator().manual_seed(7)
+        return torch.randn((count, channels, frames, height, width), generator=generator)
+
     def _tokens(self, captions: list[str], rng: np.random.Generator) -> Batch:
         """Token ids, masks and what counts, P of each a sample."""
         dropped = torch.from_numpy(rng.random(len(captions)) < self.drop)
@@ -221,9 +227,7 @@ def sample_clips(
 
     Returns uint8 (F, H, W, 3) each.
     """
-    channels, _, *size = task.batches.source.latents.shape[1:]
-    generator = torch.Generator().manual_seed(7)
-    x = torch.randn((len(prompts), channels, frames, *size), generator=generator)
+    x = task.batches.noise(len(prompts), frames)
     ids, mask = task.text_encoder.tokenize(prompts, task.batches.length)
     empty = task.text_encoder.tokenize([""], task.batches.length)
     both = {
@@ -235,8 +239,8 @@ def sample_clips(
     both = {name: value.to(device) for name, value in both.items()}
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
-        output = model(torch.cat([x, x]), time.repeat(2), both, int(frames == 1))[:, :channels]
-        plain, told = output.chunk(2)
+        output = model(torch.cat([x, x]), time.repeat(2), both, int(frames == 1))
+        plain, told = output[:, : x.shape[1]].chunk(2)
         return plain + task.guidance_scale * (told - plain)
 
     latents = sample_ddim(predict, x.to(device), task.objective, steps)

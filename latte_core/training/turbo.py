@@ -174,11 +174,9 @@ class TurboTask:
     @torch.no_grad()
     def picture(self, model: nn.Module) -> Image.Image:
         """Six frames of each fixed prompt's clip in the student's own steps, two columns."""
-        channels, _, *size = self.batches.source.latents.shape[1:]
-        frames = 16 if self.batches.clips else 1
-        count, generator = len(self.prompts), torch.Generator().manual_seed(7)
+        frames, count = 16 if self.batches.clips else 1, len(self.prompts)
         device = next(model.parameters()).device
-        x = torch.randn((count, channels, frames, *size), generator=generator).to(device)
+        x = self.batches.noise(count, frames).to(device)
         ids, mask = self.text_encoder.tokenize(list(self.prompts), self.batches.length)
         told = {"ids": ids[:, None], "mask": mask[:, None], "reads": mask[:, None]}
         told = {name: value.to(device) for name, value in told.items()}

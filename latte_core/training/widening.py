@@ -42,43 +42,28 @@ def widen(vae: Any, inner: Any) -> None:
     state = {n: t for n, t in found.items() if own[n].shape == t.shape}
     vae.load_state_dict(own | state)
     few, many = inner.config.latent_channels, vae.config.latent_channels
-    _widen_moments(vae.encoder.conv_out, inner.encoder.conv_out, few, many)
-    mixing = inner.quant_conv.weight[:few, :few, 0, 0]
-    seen = mixing @ inner.encoder.conv_out.weight[:few].flatten(1)
-    fresh = vae.encoder.conv_out.weight[few:many]
+    channels = torch.arange(few)
+    moments = torch.cat([channels, many + channels])  # where the old means and log variances go
+    sees, mixes = vae.encoder.conv_out, inner.quant_conv.weight[:few, :few, 0, 0]
+    for values, theirs in zip(sees.parameters(), inner.encoder.conv_out.parameters(), strict=True):
+        values.zero_()
+        values[moments] = theirs
+    spread = (mixes @ inner.encoder.conv_out.weight[:few].flatten(1)).norm(dim=1).mean()
+    fresh = sees.weight[few:many]
     fresh.normal_()
-    fresh.mul_(seen.norm(dim=1).mean() / fresh.flatten(1).norm(dim=1)[:, None, None, None])
-    for conv, theirs in (
-        (vae.quant_conv, inner.quant_conv),
-        (vae.post_quant_conv, inner.post_quant_conv),
+    fresh.mul_(spread / fresh.flatten(1).norm(dim=1)[:, None, None, None])
+    for conv, theirs, places in (
+        (vae.quant_conv, inner.quant_conv, moments),
+        (vae.post_quant_conv, inner.post_quant_conv, channels),
     ):
         conv.weight.copy_(torch.eye(len(conv.weight))[:, :, None, None])
+        conv.weight[places[:, None], places] = theirs.weight
         conv.bias.zero_()
-        _widen_square(conv, theirs, few, many)
+        conv.bias[places] = theirs.bias
     vae.quant_conv.bias[many + few :] = NARROW
     vae.decoder.conv_in.weight[:, few:] = 0
     vae.decoder.conv_in.weight[:, :few] = inner.decoder.conv_in.weight
-    vae.decoder.conv_in.bias.copy_(inner.decoder.conv_in.bias)
     vae.set_scale(inner.config.scaling_factor)
-
-
-def _widen_moments(conv: Any, inner: Any, few: int, many: int) -> None:
-    """Put the old means and log variances in their places, and nothing in the new ones."""
-    conv.weight.zero_()
-    conv.bias.zero_()
-    for ours, theirs in ((0, 0), (many, few)):
-        conv.weight[ours : ours + few] = inner.weight[theirs : theirs + few]
-        conv.bias[ours : ours + few] = inner.bias[theirs : theirs + few]
-
-
-def _widen_square(conv: Any, inner: Any, few: int, many: int) -> None:
-    """Put a 1 x 1 convolution of old channels, or of old means and variances, in its places."""
-    halves = range(len(inner.weight) // few)
-    for row in halves:
-        conv.bias[row * many : row * many + few] = inner.bias[row * few : row * few + few]
-        for column in halves:
-            ours = conv.weight[row * many : row * many + few, column * many : column * many + few]
-            ours.copy_(inner.weight[row * few : row * few + few, column * few : column * few + few])
 
 
 def widened(
@@ -86,14 +71,15 @@ def widened(
 ) -> dict[str, Tensor]:
     """A denoiser's weights for more latent channels: it neither reads nor predicts the new ones.
 
-    Where `config` has not more channels than `theirs`, or has another patch, the weights are as
-    they were. What it predicts for the old channels stays the same.
+    Where `config` has not more channels than `theirs`, or has another patch or one of several
+    frames, the weights are as they were. What it predicts for the old channels stays the same.
     """
     result = dict(state)
     few, many = theirs.in_channels, config.in_channels
     shares = theirs.out_channels // few
-    alike = (theirs.patch_size, theirs.patch_frames) == (config.patch_size, config.patch_frames)
-    if many <= few or not alike or config.out_channels != shares * many or theirs.patch_frames > 1:
+    same_patch = theirs.patch_size == config.patch_size
+    alike = same_patch and theirs.patch_frames == config.patch_frames == 1
+    if many <= few or not alike or config.out_channels != shares * many:
         return result
     read = result["patch.proj.weight"].unflatten(1, (few, -1))
     empty = read.new_zeros(len(read), many - few, read.shape[2])

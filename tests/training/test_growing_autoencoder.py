@@ -86,6 +86,7 @@ def test_all_of_the_decoder_can_learn(grown):
     grown.train()
     latents = torch.randn(2, grown.config.latent_channels, 4, 4)
     grown.decode(latents).sample.square().mean().backward()
+    assert all(p.grad is not None for p in grown.decoder.parameters())
     new = grown.decoder.up_blocks[-1].resnets[0]
     assert new.conv2.weight.grad.abs().max() > 0
     grown.zero_grad()
