@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latte_core.data.latents import LatentClips
-from latte_core.data.world import ClipSpec
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 MOST = 8.0  # times: how far a gain may go, up and down
@@ -56,19 +56,34 @@ def drawing_odds(
     """How many times as often as others each clip is drawn, (N,); None where all are alike.
 
     `favoured` maps names of subjects, motions and places to how many times as often their clips are
-    drawn; of several names in a clip the largest number counts. Raises DataError for a name that no
-    clip has.
+    drawn, below 1 the more seldom; of several of these names in a clip the largest number counts.
+    Raises DataError for a name that no clip has.
     """
     if not favoured:
         return None
-    shown = [_names(spec) for spec in specs]
-    if unknown := sorted(set(favoured) - set().union(*shown)):
+    shown = set[str]().union(*map(_names, specs))
+    if unknown := sorted(set(favoured) - shown):
         raise DataError(
             f"favoured has {', '.join(unknown)}, which none of {len(specs)} clips shows: name "
             "subjects, motions, scenes or colours of the world that was encoded."
         )
-    times = [max(favoured.get(name, 1.0) for name in names) for names in shown]
-    return np.array(times, dtype=np.float64)
+    return np.array([times_drawn(spec, favoured) for spec in specs], dtype=np.float64)
+
+
+def times_drawn(spec: ClipSpec, favoured: Mapping[str, float]) -> float:
+    """How many times as often as others a clip is drawn: the largest number of its names."""
+    return max((favoured[name] for name in _names(spec) & favoured.keys()), default=1.0)
+
+
+def draw_favouring(
+    world: World, favoured: Mapping[str, float], rng: np.random.Generator, held_out: bool = False
+) -> ClipSpec:
+    """Draw a clip from a world, favoured ones as many times as often as `favoured` says."""
+    most = max([1.0, *favoured.values()])
+    while True:
+        spec = world.draw(rng, held_out)
+        if not favoured or rng.random() * most < times_drawn(spec, favoured):
+            return spec
 
 
 def _names(spec: ClipSpec) -> set[str]:

@@ -107,6 +107,12 @@ class World:
         """The same world without compositions."""
         return replace(self, compositions=())
 
+    @property
+    def names(self) -> set[str]:
+        """What a clip may show: subjects, motions, scenes and, of plain grounds, colours."""
+        colours = self.colours if "plain" in self.scenes else ()
+        return {*self.subjects, *self.motions, *self.scenes, *colours} - {"plain"}
+
     def is_held_out(self, spec: ClipSpec) -> bool:
         """Say whether a combination of subject, motion and place in it is never trained on."""
         return any(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from latte_core.data.emphasis import contrasts, gains
+from latte_core.data.emphasis import contrasts, draw_favouring, gains
 from latte_core.data.pixels import to_frames, to_pixels
 from latte_core.data.render import render_covered
 from latte_core.data.world import World
@@ -37,23 +38,30 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True)
 class WorldFrames(Dataset):
-    """Batch n: `batch_size` frames of the world, two from each clip."""
+    """Batch n: `batch_size` frames of the world, two from each clip.
+
+    `mirrored` is the share of clips that are seen in a mirror: most subjects look to one side, and
+    only half of a turn shows the other. `favoured` is as in `latte_core.data.emphasis`.
+    """
 
     world: World
     size: int
     batch_size: int
     seed: int = 0
     held_out: bool = False
+    mirrored: float = 0.0
+    favoured: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __getitem__(self, number: int) -> Frames:
         rng = np.random.default_rng((self.seed, number))
         clips, covers = [], []
         for _ in range(self.batch_size // 2):
             only = [int(k) for k in rng.choice(16, 2, replace=False)]
-            spec = self.world.draw(rng, self.held_out)
+            spec = draw_favouring(self.world, self.favoured, rng, self.held_out)
             clip, cover = render_covered(spec, 16, self.size, only=only)
-            clips.append(clip)
-            covers.append(cover)
+            turned = self.mirrored > 0 and rng.random() < self.mirrored
+            clips.append(clip[:, :, ::-1] if turned else clip)
+            covers.append(cover[:, :, ::-1] if turned else cover)
         share = torch.from_numpy(np.concatenate(covers))[:, None].float() / 255
         return Frames(to_pixels(np.concatenate(clips)), share)
 

@@ -25,7 +25,8 @@ class AutoencoderRecipe:
     """Shape and training of the autoencoder; it then encodes `clips` that `workers` draw.
 
     `learns` says which half of it: with "decoder" one that a run starts from keeps its latents, so
-    that a denoiser trained on them goes on as it is. Weights are as in a `StageRecipe`.
+    that a denoiser trained on them goes on as it is. `mirrored` is the share of clips that are seen
+    in a mirror; weights and `favoured` are as in a `StageRecipe`.
     """
 
     shape: VaeConfig
@@ -36,12 +37,17 @@ class AutoencoderRecipe:
     subject_weight: float = 1.0
     contrast_power: float = 0.0
     learns: Literal["all", "decoder"] = "all"
+    mirrored: float = 0.0
+    favoured: Mapping[str, float] = field(default_factory=dict, hash=False)
     clips: int = 6000
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an impossible weight."""
+        """Refuse an impossible weight, what is no share, and odds that draw nothing."""
         _check_power(self.contrast_power)
+        _check_odds(self.favoured)
+        if not 0 <= self.mirrored <= 1:
+            raise ConfigError(f"mirrored is {self.mirrored}; it is a share and must lie in 0..1.")
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,13 @@ def _check_power(contrast_power: float) -> None:
             f"contrast_power is {contrast_power}; it must lie between 0, where all count alike, "
             "and 1, where an error counts relative to the contrast."
         )
+
+
+def _check_odds(favoured: Mapping[str, float]) -> None:
+    """Refuse numbers that draw a clip never or always."""
+    for name, times in favoured.items():
+        if not isinstance(times, int | float) or not 0 < times < math.inf:
+            raise ConfigError(f"favoured.{name} is {times!r}; it must be a number above 0.")
 
 
 @dataclass(frozen=True)
@@ -118,9 +131,7 @@ class StageRecipe:
         if self.pairs is not None and not 0 <= self.pairs <= 1:
             raise ConfigError(f"pairs is {self.pairs}; it is a share and must lie in 0..1.")
         _check_power(self.contrast_power)
-        for name, times in self.favoured.items():
-            if not isinstance(times, int | float) or not 0 < times < math.inf:
-                raise ConfigError(f"favoured.{name} is {times!r}; it must be a number above 0.")
+        _check_odds(self.favoured)
 
 
 @dataclass(frozen=True)
@@ -197,6 +208,12 @@ class Recipe:
                 'The recipe has "order", but its world shows one subject at a time: add "pair" to '
                 "world.compositions, or take order out."
             )
+        for part in ("autoencoder", "stills", "motion", "video"):
+            if unknown := set(getattr(self, part).favoured) - self.world.names:
+                raise ConfigError(
+                    f"{part}.favoured has {', '.join(sorted(unknown))}, which the world does not "
+                    "show: name its subjects, motions, scenes or plain colours."
+                )
 
     @property
     def trained(self) -> tuple[str, ...]:

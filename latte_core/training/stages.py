@@ -96,7 +96,14 @@ def autoencoder_task(run: Run) -> AutoencoderTask:
     """Put the autoencoder's task together, with the network as it starts."""
     r = run.recipe.autoencoder
     torch.manual_seed(run.recipe.seed)
-    frames = WorldFrames(run.recipe.world, run.recipe.size, r.batch_size, run.recipe.seed + 1)
+    frames = WorldFrames(
+        run.recipe.world,
+        run.recipe.size,
+        r.batch_size,
+        run.recipe.seed + 1,
+        mirrored=r.mirrored,
+        favoured=r.favoured,
+    )
     vae: Any = new_vae(r.shape)
     vae.to(memory_format=torch.channels_last)
     started = run.start_from is not None and start_vae(vae, run.start_from)

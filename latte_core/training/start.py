@@ -122,8 +122,9 @@ def _copy(module: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
 def start_vae(vae: Any, folder: Path) -> bool:
     """Give a new autoencoder the folder's weights and scale if it is of the same shape.
 
-    One of the same shape with one more stage outside grows from the folder's, one with more latent
-    channels is widened from it. Says whether any of this was so.
+    One of the same shape with one more stage outside grows from the folder's, one whose stages are
+    multiples as wide or that has more latent channels is widened from it. Says whether any of this
+    was so.
     """
     theirs = load_vae(folder / "vae")
     own, found = vae.state_dict(), theirs.state_dict()
@@ -134,8 +135,10 @@ def start_vae(vae: Any, folder: Path) -> bool:
     if widens(vae, theirs):
         widen(vae, theirs)
         log.info(
-            "the autoencoder in %s is widened from %d to %d latent channels",
+            "the autoencoder in %s is widened, stages from %s to %s, latent channels from %d to %d",
             folder.name,
+            theirs.config.block_out_channels,
+            vae.config.block_out_channels,
             theirs.config.latent_channels,
             vae.config.latent_channels,
         )

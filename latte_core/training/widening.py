@@ -1,9 +1,9 @@
-"""More latent channels for an autoencoder and a denoiser that were trained with fewer.
+"""A wider autoencoder from a narrower one, and more latent channels for both networks.
 
-The channels that were there keep their meaning, and at the start the new ones change nothing that
-either network gives for the old ones. How many numbers stand for a frame is what bounds a small
-autoencoder: on the bundled model's world, whose frames were 256 numbers, subjects of about their
-ground's colour lost their heads.
+What was there keeps its meaning: at the start a wider network gives what the narrower one gave. Two
+things bound a small autoencoder. One is how many numbers stand for a frame: on the bundled model's
+world, whose frames were 256 numbers, subjects of about their ground's colour lost their heads. The
+other is how many pictures its inner layers can tell apart, which is what their width is for.
 """
 
 from __future__ import annotations
@@ -15,29 +15,76 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latte_core.components.autoencoder_kl import AutoencoderKL
 from latte_core.model import ModelConfig
 
 NARROW = -5.0  # log variance with which a new channel's posterior starts
 
 
 def widens(vae: Any, inner: Any) -> bool:
-    """Whether an autoencoder is of `inner`'s shape but has more latent channels."""
+    """Whether an autoencoder is of `inner`'s shape but is wider.
+
+    It may have more latent channels, and stages of two, three or so times `inner`'s widths.
+    """
     more, fewer = vae.config, inner.config
-    return more.latent_channels > fewer.latent_channels and more == replace(
+    widths = more.block_out_channels, fewer.block_out_channels
+    if vae.state_dict().keys() != inner.state_dict().keys():  # equal widths take no shortcut
+        return False
+    if any(a % b for a, b in zip(*widths, strict=True)):
+        return False
+    grows = widths[0] != widths[1] or more.latent_channels > fewer.latent_channels
+    return grows and more == replace(
         fewer,
-        latent_channels=more.latent_channels,
+        block_out_channels=more.block_out_channels,
+        latent_channels=max(more.latent_channels, fewer.latent_channels),
         scaling_factor=more.scaling_factor,
         sample_size=more.sample_size,
     )
 
 
-@torch.no_grad()
 def widen(vae: Any, inner: Any) -> None:
-    """Give an `AutoencoderKL` the weights of one with fewer latent channels.
+    """Give an `AutoencoderKL` the weights of a narrower one, which it then is the equal of.
 
-    A new channel starts as a random view of what the encoder sees, about as far spread as the old
-    ones, and the decoder does not read it yet.
+    A stage's channels are repeated, see `_repeat`. A new latent channel starts as a random view of
+    what the encoder sees, about as far spread as the old ones, and the decoder does not read it.
     """
+    widths = vae.config.block_out_channels
+    if widths != inner.config.block_out_channels:
+        wide = AutoencoderKL(replace(inner.config, block_out_channels=widths))
+        _repeat(wide, inner)
+        inner = wide
+    if vae.config.latent_channels == inner.config.latent_channels:
+        vae.load_state_dict(inner.state_dict())
+    else:
+        _add_latent_channels(vae, inner)
+    vae.set_scale(inner.config.scaling_factor)
+
+
+@torch.no_grad()
+def _repeat(wide: Any, inner: Any) -> None:
+    """Repeat every channel as often as its stage is wider; what reads it reads all of them.
+
+    The readers' weights are split among the copies in random shares, so that copies get different
+    gradients and part (Net2WiderNet, arXiv 1511.05641, section 2.2, where shares are equal). Copies
+    lie side by side, in the group of the original, so that group norms see the same statistics.
+    """
+    found = inner.state_dict()
+    state = {}
+    for name, own in wide.state_dict().items():
+        values = found[name].repeat_interleave(len(own) // len(found[name]), 0)
+        if values.ndim > 1:
+            read = values.shape[1]
+            copies = own.shape[1] // read
+            shares = torch.rand(len(own), read, copies, *[1] * (values.ndim - 2))
+            shares = shares / shares.sum(2, keepdim=True)
+            values = (values[:, :, None] * shares).flatten(1, 2)
+        state[name] = values
+    wide.load_state_dict(state)
+
+
+@torch.no_grad()
+def _add_latent_channels(vae: Any, inner: Any) -> None:
+    """Give an autoencoder the weights of one of its widths that has fewer latent channels."""
     own, found = vae.state_dict(), inner.state_dict()
     state = {n: t for n, t in found.items() if own[n].shape == t.shape}
     vae.load_state_dict(own | state)
@@ -63,7 +110,6 @@ def widen(vae: Any, inner: Any) -> None:
     vae.quant_conv.bias[many + few :] = NARROW
     vae.decoder.conv_in.weight[:, few:] = 0
     vae.decoder.conv_in.weight[:, :few] = inner.decoder.conv_in.weight
-    vae.set_scale(inner.config.scaling_factor)
 
 
 def widened(

@@ -1,12 +1,20 @@
 """Which clips count more: contrast as a person would rank it, gains that follow, odds by name."""
 
+import numpy as np
 import pytest
 import torch
 from stand_in import encode
 
-from latte_core.data.emphasis import MOST, contrasts, contrasts_of, drawing_odds, gains
+from latte_core.data.emphasis import (
+    MOST,
+    contrasts,
+    contrasts_of,
+    draw_favouring,
+    drawing_odds,
+    gains,
+)
 from latte_core.data.latents import Renders, encode_clips
-from latte_core.data.world import ClipSpec
+from latte_core.data.world import ClipSpec, World
 from latte_core.errors import DataError
 
 
@@ -60,6 +68,28 @@ def test_odds_follow_the_largest_number_of_a_clip():
     both = ClipSpec("pig", "left", "plain", "blue", "", 1, "cat", "spin")
     assert drawing_odds([cat, pig, both], {}) is None
     odds = drawing_odds([cat, pig, both], {"spin": 3, "cat": 2, "red": 0.5})
-    assert odds.tolist() == [3, 1, 3]  # the meadow's colour is not to be seen
+    assert odds.tolist() == [3, 0.5, 3]  # the meadow's colour is not to be seen
     with pytest.raises(DataError, match=r"favoured has dragon, sky, which none of 2 clips shows"):
         drawing_odds([cat, pig], {"sky": 2, "dragon": 2, "cat": 2})
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_favoured_clips_are_drawn_as_often_as_asked(held_out):
+    """Of four motions one is drawn three times as often: 3 of 6; another a third as often."""
+    world = World(motions=("left", "right", "up", "spin"))
+
+    def share(motion, favoured):
+        rng = np.random.default_rng(5)
+        specs = [draw_favouring(world, favoured, rng, held_out) for _ in range(1500)]
+        assert all(world.is_held_out(spec) == held_out for spec in specs)
+        return np.mean([spec.motion == motion for spec in specs])
+
+    plain = share("spin", {})
+    assert share("spin", {"spin": 3}) == pytest.approx(3 * plain / (1 + 2 * plain), abs=0.06)
+    assert share("spin", {"spin": 1 / 3}) == pytest.approx(plain / (3 - 2 * plain), abs=0.04)
+
+
+def test_without_favours_the_world_draws_as_it_did():
+    world = World()
+    ours, theirs = np.random.default_rng(3), np.random.default_rng(3)
+    assert all(draw_favouring(world, {}, ours) == world.draw(theirs) for _ in range(20))

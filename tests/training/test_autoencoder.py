@@ -168,6 +168,17 @@ def test_batches_are_named_by_number_and_split():
     assert not any(torch.equal(frames[2].pixels, other.pixels) for other in others)
 
 
+def test_a_mirrored_clip_is_its_mirror_image():
+    plain = WorldFrames(WORLD, 32, 2)
+    mirror = replace(plain, mirrored=1.0)
+    for n in range(4):
+        for ours, theirs in zip(mirror[n], plain[n], strict=True):
+            assert torch.equal(ours, theirs.flip(-1))
+    some = replace(plain, mirrored=0.5)
+    turned = [not torch.equal(some[n].pixels, plain[n].pixels) for n in range(40)]
+    assert 8 <= sum(turned) <= 32
+
+
 def test_pixels_and_levels_are_inverse():
     levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
     pixels = to_pixels(levels)

@@ -102,10 +102,20 @@ def test_wrong_values_are_refused():
         data["video"]["pairs"] = share
         with pytest.raises(ConfigError, match=rf"pairs is {share}; .* 0\.\.1"):
             parse_recipe(data)
-    for times in (0, -2, "twice"):
+    for share in (-0.1, 1.5):
         data = tiny_recipe_data()
-        data["video"]["favoured"] = {"cat": times}
+        data["autoencoder"]["mirrored"] = share
+        with pytest.raises(ConfigError, match=rf"mirrored is {share}; .* 0\.\.1"):
+            parse_recipe(data)
+    for stage, times in (("video", 0), ("video", -2), ("video", "twice"), ("autoencoder", 0)):
+        data = tiny_recipe_data()
+        data[stage]["favoured"] = {"cat": times}
         with pytest.raises(ConfigError, match=rf"favoured.cat is {times!r}; .* above 0"):
+            parse_recipe(data)
+    for stage in ("autoencoder", "stills", "motion", "video"):
+        data = tiny_recipe_data()
+        data[stage]["favoured"] = {"cat": 2, "plain": 2, "dragon": 2}
+        with pytest.raises(ConfigError, match=rf"{stage}\.favoured has dragon, plain, which"):
             parse_recipe(data)
     for stage, power in (("video", -0.1), ("autoencoder", 1.2)):
         data = tiny_recipe_data()

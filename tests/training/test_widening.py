@@ -1,4 +1,4 @@
-"""More latent channels: the autoencoder and the denoiser keep what they had and can learn more."""
+"""Wider stages, more latent channels: networks keep what they had and can learn more."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_training import tiny_recipe_data
 
-from latte_core.components.vae import VaeConfig, new_vae
+from latte_core.components.vae import VaeConfig, load_vae, new_vae
 from latte_core.errors import ConfigError
 from latte_core.model import Latte, ModelConfig
 from latte_core.training.autoencoder import WorldFrames
@@ -84,12 +84,66 @@ def test_new_channels_come_to_be_read_and_written(pair):
     assert vae.encoder.conv_out.weight.grad[4:7].abs().max() > 0
 
 
-def test_only_more_channels_widen():
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("widths", [(16, 48), (32, 24), (32, 72)])
+def test_wider_stages_give_the_same(widths, groups):
+    torch.manual_seed(2)
+    shape = replace(SHAPE, norm_num_groups=groups)
+    inner, vae = new_vae(shape), new_vae(replace(shape, block_out_channels=widths))
+    with torch.no_grad():
+        for name, p in inner.named_parameters():  # fresh norms are all alike
+            if "norm" in name:
+                p.add_(torch.randn_like(p) / 4)
+    inner.set_scale(0.7)
+    assert widens(vae, inner)
+    widen(vae, inner)
+    with torch.no_grad():
+        old, new = (each.encode(frames()).latent_dist for each in (inner, vae))
+        torch.testing.assert_close(new.mean, old.mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(new.logvar, old.logvar, rtol=1e-4, atol=1e-5)
+        ours, theirs = vae.decode(old.mean).sample, inner.decode(old.mean).sample
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert vae.config.scaling_factor == 0.7
+
+
+def test_copies_of_a_channel_part():
+    """The first gradient already tells two copies of a channel apart."""
+    torch.manual_seed(3)
+    vae = new_vae(replace(SHAPE, block_out_channels=(16, 48)))
+    widen(vae, new_vae(SHAPE))
+    (vae.decode(vae.encode(frames()).latent_dist.mean).sample - frames()).square().mean().backward()
+    wide = [vae.encoder.mid_block.resnets[0].conv1, vae.decoder.mid_block.resnets[1].conv1]
+    for conv in wide:
+        assert torch.equal(conv.bias[::2], conv.bias[1::2])
+        first, second = conv.weight.grad[::2], conv.weight.grad[1::2]
+        assert ((first - second).abs().amax((1, 2, 3)) > 0.01 * first.abs().amax((1, 2, 3))).all()
+
+
+@torch.no_grad()
+def test_stages_and_latents_widen_at_once():
+    torch.manual_seed(4)
+    inner = new_vae(SHAPE)
+    vae = new_vae(replace(SHAPE, latent_channels=7, block_out_channels=(16, 48)))
+    assert widens(vae, inner)
+    widen(vae, inner)
+    old, new = (each.encode(frames()).latent_dist.mean for each in (inner, vae))
+    torch.testing.assert_close(new[:, :4], old, rtol=1e-4, atol=1e-5)
+    ours, theirs = vae.decode(new).sample, inner.decode(old).sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_only_more_channels_and_whole_multiples_widen():
     inner = new_vae(SHAPE)
     assert not widens(inner, inner)
-    assert not widens(new_vae(replace(SHAPE, latent_channels=3)), inner)
-    other = replace(SHAPE, latent_channels=7, block_out_channels=(16, 32))
-    assert not widens(new_vae(other), inner)
+    for other in (
+        {"latent_channels": 3},
+        {"latent_channels": 3, "block_out_channels": (16, 48)},
+        {"latent_channels": 7, "block_out_channels": (16, 32)},
+        {"block_out_channels": (16, 12)},
+        {"block_out_channels": (48, 48)},  # equal widths: no shortcut between them
+        {"block_out_channels": (16, 48), "layers_per_block": 2},
+    ):
+        assert not widens(new_vae(replace(SHAPE, **other)), inner)
 
 
 @torch.no_grad()
@@ -127,6 +181,10 @@ def test_a_run_starts_from_a_folder_with_fewer_channels():
     assert start_vae(vae, shipped)
     assert vae.decoder.conv_in.weight[:, 8:].abs().max() == 0
     assert vae.decoder.conv_in.weight[:, :8].abs().max() > 0
+    widths = tuple(2 * width for width in shape.block_out_channels)
+    wide = new_vae(replace(recipe.autoencoder.shape, block_out_channels=widths))
+    assert start_vae(wide, shipped)
+    assert wide.config.scaling_factor == load_vae(shipped / "vae").config.scaling_factor
 
 
 def test_a_recipe_whose_denoiser_reads_other_channels_is_refused():
