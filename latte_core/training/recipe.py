@@ -46,8 +46,7 @@ class AutoencoderRecipe:
         """Refuse an impossible weight, what is no share, and odds that draw nothing."""
         _check_power(self.contrast_power)
         _check_odds(self.favoured)
-        if not 0 <= self.mirrored <= 1:
-            raise ConfigError(f"mirrored is {self.mirrored}; it is a share and must lie in 0..1.")
+        _check_share("mirrored", self.mirrored)
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,12 @@ def _check_power(contrast_power: float) -> None:
             f"contrast_power is {contrast_power}; it must lie between 0, where all count alike, "
             "and 1, where an error counts relative to the contrast."
         )
+
+
+def _check_share(name: str, value: float) -> None:
+    """Refuse what is no share of a whole."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is {value}; it is a share and must lie in 0..1.")
 
 
 def _check_odds(favoured: Mapping[str, float]) -> None:
@@ -128,8 +133,8 @@ class StageRecipe:
 
     def __post_init__(self) -> None:
         """Refuse what is no share, and odds that draw nothing."""
-        if self.pairs is not None and not 0 <= self.pairs <= 1:
-            raise ConfigError(f"pairs is {self.pairs}; it is a share and must lie in 0..1.")
+        if self.pairs is not None:
+            _check_share("pairs", self.pairs)
         _check_power(self.contrast_power)
         _check_odds(self.favoured)
 

@@ -65,8 +65,8 @@ def _repeat(wide: Any, inner: Any) -> None:
     """Repeat every channel as often as its stage is wider; what reads it reads all of them.
 
     The readers' weights are split among the copies in random shares, so that copies get different
-    gradients and part (Net2WiderNet, arXiv 1511.05641, section 2.2, where shares are equal). Copies
-    lie side by side, in the group of the original, so that group norms see the same statistics.
+    gradients and part (after Net2WiderNet, arXiv 1511.05641). Copies lie side by side, in the group
+    of the original, so that group norms see the same statistics.
     """
     found = inner.state_dict()
     state = {}
