@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latte_core.data.latents import LatentClips
-from latte_core.data.world import ClipSpec, World
+from latte_core.data.world import COMPOSITIONS, ClipSpec, World
 from latte_core.errors import DataError
 
 MOST = 8.0  # times: how far a gain may go, up and down
@@ -55,8 +55,9 @@ def drawing_odds(
 ) -> NDArray[np.float64] | None:
     """How many times as often as others each clip is drawn, (N,); None where all are alike.
 
-    `favoured` maps names of subjects, motions and places to how many times as often their clips are
-    drawn, below 1 the more seldom; of several of these names in a clip the largest number counts.
+    `favoured` maps names of subjects, motions, places and compositions to how many times as often
+    their clips are drawn, below 1 the more seldom; of several of these names in a clip the largest
+    number counts.
     Raises DataError for a name that no clip has.
     """
     if not favoured:
@@ -65,7 +66,7 @@ def drawing_odds(
     if unknown := sorted(set(favoured) - shown):
         raise DataError(
             f"favoured has {', '.join(unknown)}, which none of {len(specs)} clips shows: name "
-            "subjects, motions, scenes or colours of the world that was encoded."
+            "subjects, motions, scenes, colours or compositions of the world that was encoded."
         )
     return np.array([times_drawn(spec, favoured) for spec in specs], dtype=np.float64)
 
@@ -87,6 +88,7 @@ def draw_favouring(
 
 
 def _names(spec: ClipSpec) -> set[str]:
-    """The subjects, motions and place of a clip."""
-    movers = spec.movers
-    return {mover.subject for mover in movers} | {mover.motion for mover in movers} | {spec.place}
+    """The subjects, motions and place of a clip, and how it is composed."""
+    composed = {composition for composition in COMPOSITIONS if spec.has(composition)}
+    movers = {name for mover in spec.movers for name in (mover.subject, mover.motion)}
+    return movers | composed | {spec.place}

@@ -109,9 +109,10 @@ class World:
 
     @property
     def names(self) -> set[str]:
-        """What a clip may show: subjects, motions, scenes and, of plain grounds, colours."""
+        """What a clip may show: subjects, motions, scenes, compositions, and plain colours."""
         colours = self.colours if "plain" in self.scenes else ()
-        return {*self.subjects, *self.motions, *self.scenes, *colours} - {"plain"}
+        places = {*self.scenes, *colours} - {"plain"}
+        return {*self.subjects, *self.motions, *places, *self.compositions}
 
     def is_held_out(self, spec: ClipSpec) -> bool:
         """Say whether a combination of subject, motion and place in it is never trained on."""

@@ -69,6 +69,9 @@ def test_odds_follow_the_largest_number_of_a_clip():
     assert drawing_odds([cat, pig, both], {}) is None
     odds = drawing_odds([cat, pig, both], {"spin": 3, "cat": 2, "red": 0.5})
     assert odds.tolist() == [3, 0.5, 3]  # the meadow's colour is not to be seen
+    panned = ClipSpec("pig", "left", "desert", "red", "", 1, camera="left", light="night")
+    odds = drawing_odds([cat, both, panned], {"pair": 2, "camera": 1.5, "light": 0.5})
+    assert odds.tolist() == [1, 2, 1.5]
     with pytest.raises(DataError, match=r"favoured has dragon, sky, which none of 2 clips shows"):
         drawing_odds([cat, pig], {"sky": 2, "dragon": 2, "cat": 2})
 
@@ -93,3 +96,13 @@ def test_without_favours_the_world_draws_as_it_did():
     world = World()
     ours, theirs = np.random.default_rng(3), np.random.default_rng(3)
     assert all(draw_favouring(world, {}, ours) == world.draw(theirs) for _ in range(20))
+
+
+def test_clips_of_a_composition_are_drawn_more_often():
+    world, rng = World(), np.random.default_rng(6)
+
+    def share(favoured):
+        return np.mean([draw_favouring(world, favoured, rng).has("camera") for _ in range(1500)])
+
+    plain = share({})
+    assert share({"camera": 3}) == pytest.approx(3 * plain / (1 + 2 * plain), abs=0.06)
