@@ -7,6 +7,7 @@ on its device inside the block, and gone again after it, whatever happens in bet
 from __future__ import annotations
 
 import gc
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from latte_core.engine.plans import GIB, Plan
 from latte_core.engine.precision import Device
 
 CGROUP = Path("/sys/fs/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 class MemoryPolicy(Protocol):
@@ -185,10 +187,26 @@ def free_memory() -> dict[Device, int]:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 itself; emulated, it is slower than fp32."""
+    """Whether the CPU multiplies bf16 faster than fp32, which is more than that it can.
+
+    AMX does. Of AVX512-BF16 a core by AMD multiplies twice as many as of fp32 (products of 1024 x
+    1024: 1.7 times as fast on an EPYC), one by Intel no more (0.53 times on a Xeon whose AMX the
+    virtual machine hides).
+    """
     support = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return any(bool(check()) for check in (support, amx) if check is not None)
+    if amx is not None and amx():
+        return True
+    return support is not None and bool(support()) and not _is_by_intel()
+
+
+def _is_by_intel() -> bool:
+    """Whether the CPU says that Intel made it."""
+    try:
+        said = CPUINFO.read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        said = platform.processor()
+    return "GenuineIntel" in said
 
 
 def empty_cache() -> None:

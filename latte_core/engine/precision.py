@@ -1,6 +1,6 @@
 """In which numbers a model computes: one word, asked for or chosen by the device. Needs no torch.
 
-Exact is fp32. Left alone, a GPU takes fp16, a CPU bf16 where it multiplies that itself, else fp32.
+Exact is fp32. Left alone, a GPU takes fp16, a CPU bf16 where it multiplies that faster, else fp32.
 T5 overflows fp16, so that its half precision is bf16 everywhere.
 """
 
@@ -68,7 +68,7 @@ def devices_for(precision: str, present: tuple[Device, ...]) -> tuple[Device, ..
 def text_numbers(precision: str, device: Device, cpu_has_bf16: bool) -> str:
     """Numbers of the text encoder, `device` being that of the rest, or the CPU's beside a GPU.
 
-    On the CPU of a GPU's machine bf16 is taken only where the CPU multiplies it itself.
+    On the CPU of a GPU's machine bf16 is taken only where the CPU multiplies it faster.
     """
     wanted = PRECISIONS[precision].text
     slow = device == "cpu" and "cpu" not in PRECISIONS[precision].devices and not cpu_has_bf16
@@ -78,5 +78,5 @@ def text_numbers(precision: str, device: Device, cpu_has_bf16: bool) -> str:
 def remark(precision: str, device: Device, cpu_has_bf16: bool) -> str:
     """What is to be said of numbers that the device has to emulate; mostly nothing."""
     if device == "cpu" and precision == "bf16" and not cpu_has_bf16:
-        return " This CPU has no bf16 unit: the result is right, but fp32 is faster here."
+        return " This CPU has no fast bf16 unit: the result is right, but fp32 is faster here."
     return ""

@@ -11,6 +11,7 @@ from torch import nn
 
 from latte_core import Engine, GenerationRequest
 from latte_core.components.text_encoder import load_text_encoder
+from latte_core.engine import memory
 from latte_core.engine.memory import Offload, Resident, cpu_has_bf16, free_memory, is_packed
 
 MAPS = Path("/proc/self/maps")
@@ -91,6 +92,24 @@ def test_free_memory_agrees_with_the_system():
     assert 0 < free["cpu"] <= psutil.virtual_memory().total
     assert ("cuda" in free) == torch.cuda.is_available()
     assert isinstance(cpu_has_bf16(), bool)
+
+
+@pytest.mark.parametrize(
+    ("amx", "bf16", "vendor", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "AuthenticAMD", True),
+        (False, True, "GenuineIntel", False),  # as fast as fp32 at best, and half in measuring
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bf16_is_a_cpus_own_where_it_is_faster(tmp_path, monkeypatch, amx, bf16, vendor, faster):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(memory, "CPUINFO", cpuinfo)
+    assert cpu_has_bf16() == faster
 
 
 def test_a_closed_engine_leaves_no_hooks(tiny_folder):

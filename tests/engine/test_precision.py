@@ -61,7 +61,7 @@ def test_half_the_bytes_are_half_the_memory_and_stay_so_on_the_way_down():
 
 
 def test_a_cpu_without_the_unit_is_told_so():
-    assert "no bf16 unit" in choose_plan(TINY, HOST, precision="bf16").sentence
+    assert "no fast bf16 unit" in choose_plan(TINY, HOST, precision="bf16").sentence
     assert "unit" not in choose_plan(TINY, HOST, precision="bf16", cpu_has_bf16=True).sentence
     assert "transformer fp8)" in choose_plan(TINY, CARD, precision="fp8").sentence
 
