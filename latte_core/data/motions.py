@@ -28,10 +28,10 @@ MOTIONS: dict[str, tuple[str, ...]] = {
     "still": ("stands still", "does not move"),
     "zigzag": ("zigzags", "moves in a zigzag"),
 }
-SIZES: dict[str, float] = {"small": 0.30, "": 0.40, "big": 0.54}
+SIZES: dict[str, float] = {"small": 0.35, "": 0.48, "big": 0.64}
 HALF = 0.25  # of the width: where one of two subjects stands, the other as far from the far edge
-HALF_REACH = 0.24  # of the width: how far one of two goes sideways, so that they hardly meet
-HALF_SIDE = 0.36  # side length of one of two
+HALF_REACH = 0.20  # of the width: how far one of two goes sideways, so that they hardly meet
+HALF_SIDE = 0.42  # side length of one of two
 THIN = 0.25  # of its width: what is seen of a subject that turns its edge to the viewer
 
 
@@ -117,7 +117,7 @@ def faces_right(path: Path) -> bool:
 
 
 def _sideways(path: Path, t: Times, rng: Rng, aspect: float, sign: float) -> None:
-    reach = aspect * rng.uniform(0.5, 0.68)
+    reach = aspect * rng.uniform(0.44, 0.6)
     path.x[:] = aspect / 2 + sign * reach * (t - 0.5) + rng.uniform(-0.05, 0.05)
 
 
@@ -130,11 +130,11 @@ def _right(path: Path, t: Times, rng: Rng, aspect: float) -> None:
 
 
 def _up(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.y[:] = 0.78 - 0.54 * t
+    path.y[:] = 0.75 - 0.5 * t
 
 
 def _down(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.y[:] = 0.24 + 0.54 * t
+    path.y[:] = 0.25 + 0.5 * t
 
 
 def _bounce(path: Path, t: Times, rng: Rng, aspect: float) -> None:
@@ -154,12 +154,12 @@ def _spin(path: Path, t: Times, rng: Rng, aspect: float) -> None:
 
 
 def _grow(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.side *= 0.45 + 1.0 * t
+    path.side *= 0.5 + 0.85 * t
     path.y[:] = 0.52
 
 
 def _shrink(path: Path, t: Times, rng: Rng, aspect: float) -> None:
-    path.side *= 1.45 - 1.0 * t
+    path.side *= 1.35 - 0.85 * t
     path.y[:] = 0.52
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from latte_core.data.motions import Mover, Path, faces_right, ground_of, trace
 from latte_core.data.scenes import Image32, Rng, Times, paint_background, paint_drift, paint_waves
@@ -15,6 +15,9 @@ from latte_core.data.sprites import SUBJECTS, sprite_pyramid
 from latte_core.data.world import ClipSpec
 
 PAN = 0.4  # of the width: how far the camera pans in a clip
+RIM = 0.03  # of the height: how far the rim of shadow or glow round a subject reaches
+SHADE, GLOW = 0.45, 0.35  # how strong that rim is where the ground is light, where it is dark
+DARK, LIGHT = 0.25, 0.45  # mean of a pixel's channels below which it is dark, above which light
 
 
 def render_clip(
@@ -106,6 +109,7 @@ def _draw(
         _cast_shadow(frames, path, ground)
     height, width = frames.shape[1:3]
     sprites = _place_sprites(mover.subject, path, (height, width), rightward)
+    _set_off(frames, sprites[..., 3])
     frames *= 1 - sprites[..., 3:]
     frames += sprites[..., :3]
     np.maximum(cover, sprites[..., 3], out=cover)
@@ -121,6 +125,20 @@ def _cast_shadow(frames: Image32, path: Path, ground: float) -> None:
     wide = path.side[:, None, None] * 0.42 * (1 - 0.5 * air)
     blot = np.exp(-1.2 * ((gx / wide) ** 2 + (gy / (path.side[:, None, None] * 0.1)) ** 2))
     frames[:, top:] *= (1 - 0.36 * (1 - air) * blot)[..., None].astype(np.float32)
+
+
+def _set_off(frames: Image32, alpha: Image32) -> None:
+    """Shade what lies close round a subject, so that its outline can be seen anywhere; in place.
+
+    Light ground gets a soft shadow and dark ground a soft glow: a pale rabbit on pink, a penguin at
+    night. `alpha` (F, H, W) is what the subject covers of frames (F, H, W, 3).
+    """
+    blur = ImageFilter.GaussianBlur(RIM * alpha.shape[1])
+    for frame, cover in zip(frames, _to_levels(alpha), strict=True):
+        near = np.asarray(Image.fromarray(cover).filter(blur), np.float32)[..., None] / 255
+        light = np.clip((frame.mean(-1, keepdims=True) - DARK) / (LIGHT - DARK), 0, 1)
+        frame *= 1 - SHADE * light * near
+        frame += GLOW * (1 - light) * near * (1 - frame)
 
 
 def _place_sprites(subject: str, path: Path, shape: tuple[int, int], rightward: bool) -> Image32:

@@ -33,6 +33,8 @@ COLOURS: dict[str, Colour] = {
     "brown": (150, 108, 78),
 }
 
+ALOFT = (0.6, 0.85)  # of the width: where a sun or moon may hang
+
 
 def _unit(colour: Colour) -> Image32:
     """A colour of 0..255 as float32 (3,) in 0..1."""
@@ -108,12 +110,16 @@ class Canvas:
                 mask = np.maximum(mask, np.clip(1.6 * (1 - d), 0, 1))
         self.paint(mask * 0.88, colour)
 
+    def aloft(self) -> float:
+        """Where a sun or moon hangs, in heights: to the right, since no caption says where."""
+        return float(self.rng.uniform(*ALOFT)) * self.width / self.height
+
     def stars(self, count: int, lowest: float) -> None:
         """Scatter stars above `lowest`, each a small soft point."""
         gy, gx = self.grid()
         for _ in range(int(count * self.width / self.height)):
             x, y = self.rng.uniform(0, self.width / self.height), self.rng.uniform(0, lowest)
-            radius = self.rng.uniform(0.006, 0.014)
+            radius = self.rng.uniform(0.010, 0.016)
             d = ((gx - x) ** 2 + (gy - y) ** 2) / radius**2
             self.pixels += np.exp(-d)[..., None].astype(np.float32) * 0.8
         np.clip(self.pixels, 0, 1, out=self.pixels)
@@ -137,14 +143,14 @@ def _sky(c: Canvas) -> None:
 
 def _sunset(c: Canvas) -> None:
     c.gradient(c.near((92, 64, 134)), c.near((255, 170, 96)))
-    c.disc(c.rng.uniform(0.2, 0.8) * c.width / c.height, 0.6, 0.13, (255, 226, 150))
+    c.disc(c.aloft(), 0.6, 0.13, (255, 226, 150))
     c.hills(0.74, 0.03, c.near((92, 58, 84)), c.near((50, 32, 58)))
 
 
 def _night(c: Canvas) -> None:
     c.gradient(c.near((12, 16, 46), 4), c.near((50, 60, 112), 4))
-    c.stars(14, 0.6)
-    x, y = c.rng.uniform(0.15, 0.85) * c.width / c.height, c.rng.uniform(0.12, 0.26)
+    c.stars(8, 0.6)
+    x, y = c.aloft(), c.rng.uniform(0.12, 0.26)
     c.disc(x, y, 0.08, (250, 246, 220))
     c.hills(0.74, 0.035, c.near((30, 46, 68), 4), c.near((12, 20, 38), 4))
 
@@ -164,7 +170,7 @@ def _sea(c: Canvas) -> None:
 def _desert(c: Canvas) -> None:
     c.gradient(c.near((110, 182, 236)), c.near((252, 232, 190)))
     if not c.night:
-        c.disc(c.rng.uniform(0.15, 0.85) * c.width / c.height, 0.17, 0.075, (255, 244, 190), 0.03)
+        c.disc(c.aloft(), 0.17, 0.075, (255, 244, 190), 0.03)
     c.hills(0.6, 0.05, c.near((236, 190, 120)), c.near((214, 160, 92)))
     c.hills(0.72, 0.04, c.near((244, 204, 132)), c.near((222, 168, 94)))
 
@@ -282,8 +288,8 @@ def paint_background(
 def _let_night_fall(c: Canvas) -> None:
     """Darken a place of the day to moonlight, and light moon and stars over it."""
     c.pixels *= np.array((0.30, 0.31, 0.46), np.float32)
-    c.stars(10, 0.45)
-    x, y = c.rng.uniform(0.15, 0.85) * c.width / c.height, c.rng.uniform(0.12, 0.24)
+    c.stars(8, 0.45)
+    x, y = c.aloft(), c.rng.uniform(0.12, 0.24)
     c.disc(x, y, 0.08, (250, 246, 220))
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from latte_core.data.motions import MOTIONS, Mover, faces_right, trace
 from latte_core.data.render import render_clip, render_covered
@@ -107,12 +108,27 @@ def spin_extent(seed, axis):
 
 def test_half_a_turn_shows_the_other_side():
     """A car's mirrored picture, and the picture itself where the turn ends."""
-    covers = render_covered(spec_of("spin", subject="car"), 31, SIZE, only=(0, 15, 30))[1]
+    spec = spec_of("spin", subject="car", size="small")
+    covers = render_covered(spec, 31, SIZE, only=(0, 15, 30))[1]
     front, back, again = covers.astype(int)
     assert np.array_equal(front, again)
     middle = [int((c.sum(0) * np.arange(SIZE)).sum() / c.sum()) for c in (front, back)]
     a, b = (c[:, m - 12 : m + 13] for c, m in zip((front, back), middle, strict=True))
     assert np.abs(a - b[:, ::-1]).mean() < 0.5 * np.abs(a - b).mean()
+
+
+@pytest.mark.parametrize(("colour", "sign"), [("white", -1), ("blue", -1), ("black", 1)])
+def test_a_rim_sets_subjects_off_from_their_ground(colour, sign):
+    """Darker than light ground and lighter than dark ground, close to the subject alone."""
+    spec = spec_of("still", subject="whale", colour=colour)  # which casts no shadow
+    frames, covers = render_covered(spec, 1, 128)
+    change = frames[0].mean(-1) - frames[0, :, :1].mean(-1)
+    near = [Image.fromarray(covers[0]).filter(ImageFilter.MaxFilter(n)) for n in (3, 7, 31)]
+    inner, outer, far = (np.asarray(picture) for picture in near)
+    rim = change[(inner < 8) & (outer > 128)]
+    assert (sign * rim > 4).mean() > 0.9
+    assert sign * rim.mean() > 15
+    assert np.abs(change[far == 0]).max() <= 1
 
 
 def test_side_views_face_the_way_that_they_go():
@@ -139,7 +155,7 @@ def test_what_no_caption_tells_does_not_vary(motion):
 def drawn():
     """Many specs of each split."""
     world, rng = World(), np.random.default_rng(5)
-    return [[world.draw(rng, held_out) for _ in range(400)] for held_out in (False, True)]
+    return [[world.draw(rng, held_out) for _ in range(800)] for held_out in (False, True)]
 
 
 def combination(spec):
