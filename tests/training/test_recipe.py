@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 from tiny_training import tiny_recipe_data
 
+from latte_core.data.motions import MOTIONS
+from latte_core.data.scenes import SCENES
+from latte_core.data.sprites import SUBJECTS
+from latte_core.data.world import COMPOSITIONS
 from latte_core.errors import ConfigError, DataError
 from latte_core.model import Latte
 from latte_core.training.recipe import load_recipe, parse_recipe
 from latte_core.training.stages import make_text_encoder
 
-RECIPES = sorted((Path(__file__).parents[2] / "assets" / "world").glob("*.json"))
+WORLD = Path(__file__).parents[2] / "assets" / "world"
+RECIPES = sorted(WORLD.glob("*.json"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -40,6 +45,14 @@ def test_bundled_recipe_fits_together(path):
 
 def test_bundled_recipes_are_found():
     assert RECIPES
+
+
+def test_the_recipe_for_a_gpu_asks_for_the_whole_world():
+    world = load_recipe(WORLD / "latte-world-128.json").world
+    assert set(world.subjects) == set(SUBJECTS) and len(SUBJECTS) >= 64
+    assert set(world.motions) == set(MOTIONS) and len(MOTIONS) >= 12
+    assert set(world.scenes) == {"plain", *SCENES}
+    assert set(world.compositions) == set(COMPOSITIONS)
 
 
 @pytest.mark.parametrize(
