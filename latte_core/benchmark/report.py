@@ -15,6 +15,7 @@ import torch
 from latte_core.benchmark.fidelity import Nearness
 from latte_core.benchmark.measure import Measured, cpu_ratio, latents_apart, ratio
 from latte_core.benchmark.subjects import STAGES
+from latte_core.engine.memory import said_of_cpu
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,8 @@ def this_machine(device: str) -> dict[str, Any]:
 
 def _processor() -> str:
     """The processor's name, from Linux or from Python."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return " ".join((names[0] if names else platform.processor() or platform.machine()).split())
+    named = said_of_cpu("model name") or platform.processor() or platform.machine()
+    return " ".join(named.split())
 
 
 def to_text(report: Report) -> str:

@@ -114,6 +114,10 @@ class Canvas:
         """Where a sun or moon hangs, in heights: to the right, since no caption says where."""
         return float(self.rng.uniform(*ALOFT)) * self.width / self.height
 
+    def moon(self, lowest: float) -> None:
+        """Hang a full moon above `lowest`."""
+        self.disc(self.aloft(), self.rng.uniform(0.12, lowest), 0.08, (250, 246, 220))
+
     def stars(self, count: int, lowest: float) -> None:
         """Scatter stars above `lowest`, each a small soft point."""
         gy, gx = self.grid()
@@ -150,8 +154,7 @@ def _sunset(c: Canvas) -> None:
 def _night(c: Canvas) -> None:
     c.gradient(c.near((12, 16, 46), 4), c.near((50, 60, 112), 4))
     c.stars(8, 0.6)
-    x, y = c.aloft(), c.rng.uniform(0.12, 0.26)
-    c.disc(x, y, 0.08, (250, 246, 220))
+    c.moon(0.26)
     c.hills(0.74, 0.035, c.near((30, 46, 68), 4), c.near((12, 20, 38), 4))
 
 
@@ -289,8 +292,7 @@ def _let_night_fall(c: Canvas) -> None:
     """Darken a place of the day to moonlight, and light moon and stars over it."""
     c.pixels *= np.array((0.30, 0.31, 0.46), np.float32)
     c.stars(8, 0.45)
-    x, y = c.aloft(), c.rng.uniform(0.12, 0.24)
-    c.disc(x, y, 0.08, (250, 246, 220))
+    c.moon(0.24)
 
 
 def paint_waves(frames: Image32, times: Times, phase: float) -> None:

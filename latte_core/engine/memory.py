@@ -10,6 +10,7 @@ import gc
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -197,16 +198,19 @@ def cpu_has_bf16() -> bool:
     amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     if amx is not None and amx():
         return True
-    return support is not None and bool(support()) and not _is_by_intel()
+    vendor = said_of_cpu("vendor_id", CPUINFO) or platform.processor()
+    return support is not None and bool(support()) and "GenuineIntel" not in vendor
 
 
-def _is_by_intel() -> bool:
-    """Whether the CPU says that Intel made it."""
+@cache
+def said_of_cpu(name: str, path: Path = CPUINFO) -> str:
+    """What Linux says of the first processor under a name ("model name"); elsewhere nothing."""
     try:
-        said = CPUINFO.read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        said = platform.processor()
-    return "GenuineIntel" in said
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() == name), "")
 
 
 def empty_cache() -> None:

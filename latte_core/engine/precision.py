@@ -76,7 +76,7 @@ def text_numbers(precision: str, device: Device, cpu_has_bf16: bool) -> str:
 
 
 def remark(precision: str, device: Device, cpu_has_bf16: bool) -> str:
-    """What is to be said of numbers that the device has to emulate; mostly nothing."""
+    """What is to be said of numbers that slow the device down; mostly nothing."""
     if device == "cpu" and precision == "bf16" and not cpu_has_bf16:
         return " This CPU has no fast bf16 unit: the result is right, but fp32 is faster here."
     return ""
