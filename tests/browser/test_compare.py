@@ -20,6 +20,14 @@ PIXEL = """([x, y]) => {
   return [...canvas.getContext('2d').getImageData(...at, 1, 1).data];
 }"""
 
+TORN = """() => [...document.querySelectorAll('.lc-facts th')].flatMap(({firstChild: text}) =>
+  [...(text?.data ?? '').matchAll(/\\S+/g)].filter(({0: word, index}) => {
+    const range = document.createRange();
+    range.setStart(text, index);
+    range.setEnd(text, index + word.length);
+    return range.getClientRects().length > 1;
+  }).map(([word]) => word))"""
+
 
 @pytest.fixture(scope="module")
 def url(serve_fake):
@@ -70,6 +78,11 @@ def test_two_films_play_in_step_under_a_wipe_and_come_as_files(visit, url, tmp_p
     assert download(page, "Slices (PNG)", tmp_path).stat().st_size > 100
     table = list(csv.DictReader(io.StringIO(download(page, "Table (CSV)", tmp_path).read_text())))
     assert [row["seed"] for row in table] == ["1", "2"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{url}?lang=ru")
+    page.get_by_role("tab", name="Сравнение").click()
+    page.wait_for_function(SHOWN)
+    assert page.evaluate(TORN) == []  # "Следование", "описанию"
 
 
 def test_sheet_fills_up_and_comes_as_files(visit, url, tmp_path):
