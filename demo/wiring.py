@@ -258,7 +258,8 @@ def _guidance(info: EngineInfo, start: Start, linked: AbstractSet[str]) -> Any:
 def _told(info: EngineInfo, texts: Texts, linked: AbstractSet[str]) -> list[Any]:
     """Prompt, class, the line in their place, negative prompt, the stills' own of both."""
     if info.conditioning == "text":
-        return [gr.skip()] * 6
+        example = pick_examples(texts, info.card)[0]
+        return [gr.update(placeholder=example), *[gr.skip()] * 5]
     by_class = info.conditioning == "class"
     first: dict[str, Any] = {} if "class_label" in linked else {"value": 0}
     return [

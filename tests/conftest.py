@@ -9,7 +9,7 @@ def _exact_by_default():
     """A CPU that multiplies bf16 would take it: here all compute in fp32 unless a test asks."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("ladder", "memory", "outlook", "parts"):
-            patch.setattr(f"latte_core.engine.{module}.cpu_has_bf16", lambda: False)
+            patch.setattr(f"latte_core.engine.{module}.cpu_bf16_pays", lambda: False)
         yield
 
 

@@ -212,12 +212,12 @@ class _Rows:
 
     def _usual(self) -> str:
         """Numbers that the device takes by itself; random weights have no others to read."""
-        from latte_core.engine.memory import cpu_has_bf16
+        from latte_core.engine.memory import cpu_bf16_pays
         from latte_core.engine.precision import AUTO, chosen
 
         if self.arguments.shape != "world":
             return ""
-        return chosen(AUTO, self.parts.plan.device, cpu_has_bf16())
+        return chosen(AUTO, self.parts.plan.device, cpu_bf16_pays())
 
 
 def _asked(arguments: argparse.Namespace, bench: Any) -> _Asked:

@@ -15,7 +15,7 @@ from latte_core.engine.events import Generation, SteppedDown
 from latte_core.engine.labels import Unconditional, make_conditioner
 from latte_core.engine.memory import (
     Resident,
-    cpu_has_bf16,
+    cpu_bf16_pays,
     free_memory,
     make_policy,
     recover,
@@ -67,7 +67,7 @@ class Ladder:
         parts = self.pipeline.parts
         failed = parts.plan
         while parts.sizes is not None:
-            lower = next_plan(failed, parts.sizes, free_memory(), cpu_has_bf16())
+            lower = next_plan(failed, parts.sizes, free_memory(), cpu_bf16_pays())
             if lower is None:
                 break
             if not self._placed(lower):

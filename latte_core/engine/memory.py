@@ -187,7 +187,7 @@ def free_memory() -> dict[Device, int]:
     return free
 
 
-def cpu_has_bf16() -> bool:
+def cpu_bf16_pays() -> bool:
     """Whether the CPU multiplies bf16 faster than fp32, which is more than that it can.
 
     AMX does. Of AVX512-BF16 a core by AMD multiplies twice as many as of fp32 (products of 1024 x

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from latte_core.engine.ladder import Ladder
-from latte_core.engine.memory import cpu_has_bf16, free_memory
+from latte_core.engine.memory import cpu_bf16_pays, free_memory
 from latte_core.engine.plans import GIB, ModelSizes, Plan, needed_bytes, rungs
 from latte_core.errors import MemoryPlanError
 
@@ -93,7 +93,7 @@ class MemoryOutlook:
         return self._worker.submit(work)
 
     def _rungs(self, parts: Parts, sizes: ModelSizes) -> tuple[Plan, ...]:
-        return rungs(parts.plan, sizes, free_memory(), cpu_has_bf16())
+        return rungs(parts.plan, sizes, free_memory(), cpu_bf16_pays())
 
 
 def sizes_of(parts: Parts, request: GenerationRequest) -> ModelSizes:

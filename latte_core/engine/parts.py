@@ -32,7 +32,7 @@ from latte_core.diffusion.schedulers import LEARNED_VARIANCE
 from latte_core.diffusion.step_plan import BUILT_IN, FULL
 from latte_core.engine.events import Loading
 from latte_core.engine.low_precision import require, to_fp8
-from latte_core.engine.memory import cpu_has_bf16, free_memory, recover
+from latte_core.engine.memory import cpu_bf16_pays, free_memory, recover
 from latte_core.engine.plan_book import PlanBook, read_plans
 from latte_core.engine.plans import ModelSizes, Plan, choose_plan, needed, next_plan
 from latte_core.engine.precision import AUTO
@@ -240,7 +240,7 @@ def load_parts(
     if conditioning_of(transformer_config) == "none":
         defaults = replace(defaults, guidance_scale=1.0)  # nothing to be guided by
     sizes = measure(folder, transformer_config, vae_config, defaults)
-    plan = choose_plan(sizes, free_memory(), memory, device, cpu_has_bf16(), precision)
+    plan = choose_plan(sizes, free_memory(), memory, device, cpu_bf16_pays(), precision)
     require(plan.precision)
     report(Loading("plan", plan.sentence, 0.1))
     described = (manifest, defaults)
@@ -275,7 +275,7 @@ def _attempt(
 
 def _lower(plan: Plan, sizes: ModelSizes) -> Plan:
     """The plan to read with where memory ran out. Raises MemoryPlanError if there is none."""
-    lower = next_plan(plan, sizes, free_memory(), cpu_has_bf16())
+    lower = next_plan(plan, sizes, free_memory(), cpu_bf16_pays())
     if lower is None:
         raise MemoryPlanError(
             f"Memory ran out on {plan.device} while the model was read, with every memory plan "

@@ -148,7 +148,7 @@ def choose_plan(
     free_bytes: Mapping[Device, int],
     memory: str = "auto",
     device: str = "auto",
-    cpu_has_bf16: bool = False,
+    cpu_bf16_pays: bool = False,
     precision: str = AUTO,
 ) -> Plan:
     """The first plan that fits, on the first device that has one.
@@ -166,8 +166,8 @@ def choose_plan(
         for name in PLANS_OF[place]:
             if name not in names or (memory == "auto" and name in AUTO_SKIPS[place]):
                 continue
-            word = chosen(precision, place, cpu_has_bf16)
-            plan = _price(name, place, sizes, cpu_has_bf16, word)
+            word = chosen(precision, place, cpu_bf16_pays)
+            plan = _price(name, place, sizes, cpu_bf16_pays, word)
             need = _needed(plan)
             host_need = _host_bytes(plan, sizes)
             if need <= free_bytes[place] and host_need <= free_bytes.get("cpu", host_need):
@@ -191,7 +191,7 @@ def choose_plan(
 
 
 def next_plan(
-    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_has_bf16: bool = False
+    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_bf16_pays: bool = False
 ) -> Plan | None:
     """The plan to go on with on the same device where memory ran out with `plan`.
 
@@ -200,7 +200,7 @@ def next_plan(
     """
     order = PLANS_OF[plan.device]
     for name in order[order.index(plan.name) + 1 :]:
-        lower = _price(name, plan.device, sizes, cpu_has_bf16, plan.precision)
+        lower = _price(name, plan.device, sizes, cpu_bf16_pays, plan.precision)
         if (sizes.text or not PLANS[name].about_text) and lower.peak_bytes < plan.peak_bytes:
             free = free_bytes[plan.device]
             lower = _with_sentence(lower, _needed(lower), free, [], bool(sizes.text))
@@ -213,13 +213,13 @@ def next_plan(
 
 
 def rungs(
-    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_has_bf16: bool = False
+    plan: Plan, sizes: ModelSizes, free_bytes: Mapping[Device, int], cpu_bf16_pays: bool = False
 ) -> tuple[Plan, ...]:
     """A plan, priced for `sizes`, and those behind it on its device, each with a lower peak."""
     order = PLANS_OF[plan.device]
     found: list[Plan] = []
     for name in order[order.index(plan.name) :]:
-        lower = _price(name, plan.device, sizes, cpu_has_bf16, plan.precision)
+        lower = _price(name, plan.device, sizes, cpu_bf16_pays, plan.precision)
         means = not found or bool(sizes.text) or not PLANS[name].about_text
         if means and (not found or lower.peak_bytes < found[-1].peak_bytes):
             free = free_bytes[plan.device]
@@ -269,12 +269,12 @@ def _without_text(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _price(
-    name: str, device: Device, sizes: ModelSizes, cpu_has_bf16: bool, precision: str
+    name: str, device: Device, sizes: ModelSizes, cpu_bf16_pays: bool, precision: str
 ) -> Plan:
     """The plan with its dtypes and its peak on `device`."""
     kind = PLANS[name]
     text_device: Device = "cpu" if kind.text_on_cpu else device
-    text_dtype = text_numbers(precision, text_device, cpu_has_bf16)
+    text_dtype = text_numbers(precision, text_device, cpu_bf16_pays)
     dtype = PRECISIONS[precision].networks
     plan = Plan(
         name,
@@ -286,7 +286,7 @@ def _price(
         dtype,
         dtype,
         0,
-        remark(precision, device, cpu_has_bf16),
+        remark(precision, device, cpu_bf16_pays),
         kind.split,
         kind.streamed,
         precision,

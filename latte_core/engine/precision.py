@@ -43,9 +43,9 @@ USUAL: dict[Device, str] = {"cuda": "fp16", "mps": "fp16", "cpu": "fp32"}
 SPECIAL = ("fp16-accumulate", "fp8")
 
 
-def chosen(precision: str, device: Device, cpu_has_bf16: bool) -> str:
+def chosen(precision: str, device: Device, cpu_bf16_pays: bool) -> str:
     """The word behind `auto` and `reference`."""
-    if precision == AUTO and device == "cpu" and cpu_has_bf16:
+    if precision == AUTO and device == "cpu" and cpu_bf16_pays:
         return "bf16"
     return USUAL[device] if precision in (AUTO, REFERENCE) else precision
 
@@ -65,18 +65,18 @@ def devices_for(precision: str, present: tuple[Device, ...]) -> tuple[Device, ..
     return able
 
 
-def text_numbers(precision: str, device: Device, cpu_has_bf16: bool) -> str:
+def text_numbers(precision: str, device: Device, cpu_bf16_pays: bool) -> str:
     """Numbers of the text encoder, `device` being that of the rest, or the CPU's beside a GPU.
 
     On the CPU of a GPU's machine bf16 is taken only where the CPU multiplies it faster.
     """
     wanted = PRECISIONS[precision].text
-    slow = device == "cpu" and "cpu" not in PRECISIONS[precision].devices and not cpu_has_bf16
+    slow = device == "cpu" and "cpu" not in PRECISIONS[precision].devices and not cpu_bf16_pays
     return "float32" if slow else wanted
 
 
-def remark(precision: str, device: Device, cpu_has_bf16: bool) -> str:
+def remark(precision: str, device: Device, cpu_bf16_pays: bool) -> str:
     """What is to be said of numbers that slow the device down; mostly nothing."""
-    if device == "cpu" and precision == "bf16" and not cpu_has_bf16:
+    if device == "cpu" and precision == "bf16" and not cpu_bf16_pays:
         return " This CPU has no fast bf16 unit: the result is right, but fp32 is faster here."
     return ""

@@ -141,7 +141,7 @@ def settings_of(plans, shape="world", stock_steps=None):
 
 @pytest.mark.parametrize("unit,numbers", [(False, ""), (True, "bf16")])
 def test_default_is_a_row_of_what_a_request_gets_here(monkeypatch, unit, numbers):
-    monkeypatch.setattr(memory, "cpu_has_bf16", lambda: unit)
+    monkeypatch.setattr(memory, "cpu_bf16_pays", lambda: unit)
     stock, exact, half, own = settings_of("budget-50,default", stock_steps=50)
     assert [one.steps for one in (stock, exact, half, own)] == [50, 20, 20, 50]
     assert [one.plan for one in (exact, half, own)] == ["full", "budget-50", "budget-25"]

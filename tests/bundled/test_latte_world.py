@@ -17,7 +17,7 @@ from latte_core.data.hints import nearest_words
 from latte_core.data.pixels import to_pixels
 from latte_core.data.render import render_clip, render_covered
 from latte_core.data.world import ClipSpec, World
-from latte_core.engine.memory import cpu_has_bf16
+from latte_core.engine.memory import cpu_bf16_pays
 from latte_core.engine.precision import AUTO, chosen
 from latte_core.evaluation.probe import HALVES, judge, load_probe
 from latte_core.evaluation.prompt_following import held_out_prompts, score, shuffled
@@ -25,7 +25,7 @@ from latte_core.evaluation.prompt_following import held_out_prompts, score, shuf
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 FOLDER = ASSETS / "latte-world"
 MIB = 2**20
-OWN = chosen(AUTO, "cpu", cpu_has_bf16())  # what a visitor's clips are computed in on this machine
+OWN = chosen(AUTO, "cpu", cpu_bf16_pays())  # what a visitor's clips are computed in on this machine
 
 
 @pytest.fixture(scope="module")

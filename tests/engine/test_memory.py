@@ -12,7 +12,7 @@ from torch import nn
 from latte_core import Engine, GenerationRequest
 from latte_core.components.text_encoder import load_text_encoder
 from latte_core.engine import memory
-from latte_core.engine.memory import Offload, Resident, cpu_has_bf16, free_memory, is_packed
+from latte_core.engine.memory import Offload, Resident, cpu_bf16_pays, free_memory, is_packed
 
 MAPS = Path("/proc/self/maps")
 REQUEST = GenerationRequest("a red rocket flies", seed=7, num_inference_steps=2)
@@ -91,7 +91,7 @@ def test_free_memory_agrees_with_the_system():
     free = free_memory()
     assert 0 < free["cpu"] <= psutil.virtual_memory().total
     assert ("cuda" in free) == torch.cuda.is_available()
-    assert isinstance(cpu_has_bf16(), bool)
+    assert isinstance(cpu_bf16_pays(), bool)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_bf16_is_a_cpus_own_where_it_is_faster(tmp_path, monkeypatch, amx, bf16,
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(memory, "CPUINFO", cpuinfo)
-    assert cpu_has_bf16() == faster
+    assert cpu_bf16_pays() == faster
 
 
 def test_a_closed_engine_leaves_no_hooks(tiny_folder):

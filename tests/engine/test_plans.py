@@ -131,9 +131,9 @@ def test_dtypes_follow_device_and_part():
     assert (card.text_dtype, card.transformer_dtype) == ("bfloat16", "float16")
     host = plan()
     assert (host.text_dtype, host.transformer_dtype) == ("float32", "float32")
-    own = plan(cpu_has_bf16=True)
+    own = plan(cpu_bf16_pays=True)
     assert (own.text_dtype, own.transformer_dtype) == ("bfloat16", "bfloat16")
-    assert plan(6, cpu_has_bf16=True).text_dtype == "bfloat16"
+    assert plan(6, cpu_bf16_pays=True).text_dtype == "bfloat16"
     assert plan(6).text_device == "cpu"
 
 

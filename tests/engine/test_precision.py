@@ -34,7 +34,7 @@ HOST, CARD = {"cpu": 64 * GIB}, {"cpu": 64 * GIB, "cuda": 80 * GIB}
 
 
 def numbers(free, precision, bf16=False, memory="auto"):
-    plan = choose_plan(LATTE_1, free, memory, precision=precision, cpu_has_bf16=bf16)
+    plan = choose_plan(LATTE_1, free, memory, precision=precision, cpu_bf16_pays=bf16)
     return plan.device, plan.text_dtype, plan.transformer_dtype, plan.vae_dtype
 
 
@@ -62,7 +62,7 @@ def test_half_the_bytes_are_half_the_memory_and_stay_so_on_the_way_down():
 
 def test_a_cpu_without_the_unit_is_told_so():
     assert "no fast bf16 unit" in choose_plan(TINY, HOST, precision="bf16").sentence
-    assert "unit" not in choose_plan(TINY, HOST, precision="bf16", cpu_has_bf16=True).sentence
+    assert "unit" not in choose_plan(TINY, HOST, precision="bf16", cpu_bf16_pays=True).sentence
     assert "transformer fp8)" in choose_plan(TINY, CARD, precision="fp8").sentence
 
 
@@ -131,7 +131,7 @@ def test_bf16_runs_every_part_in_bf16_and_the_recipe_says_so(tiny_folder, monkey
 
 @pytest.mark.parametrize("unit,numbers", [(False, "float32"), (True, "bfloat16")])
 def test_left_alone_a_cpu_takes_bf16_if_it_has_it(tiny_folder, monkeypatch, unit, numbers):
-    monkeypatch.setattr(parts_module, "cpu_has_bf16", lambda: unit)
+    monkeypatch.setattr(parts_module, "cpu_bf16_pays", lambda: unit)
     with Engine.load(tiny_folder, device="cpu") as engine:
         assert numbers in engine.describe().plan
         assert engine.generate(ask()).recipe["precision"] == numbers
