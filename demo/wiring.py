@@ -206,7 +206,7 @@ def show_model(
         _lengths(info, linked),
         gr.update(visible=info.turbo),
         *_shape(info, texts, linked),
-        *_told(info, texts, linked),
+        *_told(info, texts, linked, examples[0]),
         *(gr.update(value=text, visible=reads_text) for text in examples),
     ]
 
@@ -255,10 +255,9 @@ def _guidance(info: EngineInfo, start: Start, linked: AbstractSet[str]) -> Any:
     return _first("guidance_scale", guidance, start.guidance, linked)
 
 
-def _told(info: EngineInfo, texts: Texts, linked: AbstractSet[str]) -> list[Any]:
+def _told(info: EngineInfo, texts: Texts, linked: AbstractSet[str], example: str) -> list[Any]:
     """Prompt, class, the line in their place, negative prompt, the stills' own of both."""
     if info.conditioning == "text":
-        example = pick_examples(texts, info.card)[0]
         return [gr.update(placeholder=example), *[gr.skip()] * 5]
     by_class = info.conditioning == "class"
     first: dict[str, Any] = {} if "class_label" in linked else {"value": 0}

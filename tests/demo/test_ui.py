@@ -83,7 +83,7 @@ def test_page_asks_for_what_the_model_reads(conditioning, shown):
     told = show_model(Readiness(Loading("ready", "there", 1.0), info), TEXTS, Start())
     fields = told[12:18]  # prompt, class, their place's line, negative prompt, the stills' own two
     if conditioning == "text":
-        assert "visible" not in fields[0] and fields[1:] == [gr.skip()] * 5
+        assert fields == [gr.update(placeholder=told[18]["value"]), *[gr.skip()] * 5]
     else:
         assert tuple(int(field["visible"]) for field in fields) == shown
         assert fields[1]["choices"] == [("cat", 0), ("Class 12", 1)] and fields[1]["value"] == 0
